@@ -1,0 +1,138 @@
+// Python module watermark._core: checks arrays, releases the GIL, calls the kernels. No arithmetic in here.
+#include "bind/tensor.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu/parallel.hpp"
+#include "kernels/normal_table.hpp"
+
+#include <cstring>
+#include <vector>
+
+namespace watermark {
+namespace {
+
+const Kernels& pick(const std::string& isa) {
+  const Kernels* found = kernels(isa.c_str());
+  if (!found) throw py::value_error("this machine has no kernels for '" + isa + "'");
+  return *found;
+}
+
+View<const uint32_t, 1> key_words(const Tensor& tensor) {
+  const auto key = tensor.dense<const uint32_t, 1>();
+  require(key.shape[0] == 8, "key must hold 8 words");
+  return key;
+}
+
+void chacha20(py::handle key, py::handle nonce, uint32_t counter, py::handle out, const std::string& isa) {
+  const Tensor key_(key, "key"), nonce_(nonce, "nonce"), out_(out, "out");
+  const auto k = key_words(key_);
+  const auto n = nonce_.dense<const uint32_t, 1>();
+  const auto o = out_.dense<uint32_t, 1>();
+  require(n.shape[0] == 3, "nonce must hold 3 words");
+  require((o.shape[0] + 15) / 16 <= (int64_t{1} << 32) - counter, "out reaches past the 2^32 blocks of a stream");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  constexpr int64_t grain = 1 << 15;
+  parallel_for(o.shape[0], grain, [&](int64_t begin, int64_t end) {
+    kernel.chacha(k.data, n.data, counter + static_cast<uint32_t>(begin / 16), o.data + begin, end - begin);
+  });
+}
+
+void half_normal(py::handle words, py::handle out, const std::string& isa) {
+  const Tensor words_(words, "words"), out_(out, "out");
+  const auto w = words_.dense<const uint32_t, 1>();
+  const auto o = out_.dense<float, 1>();
+  require(w.shape[0] == o.shape[0], "words and out must have one length");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  kernel.half_normal(w.data, o.data, w.shape[0]);
+}
+
+void signed_normal(py::handle key, uint64_t first_row, py::handle signs, py::handle out, const std::string& isa) {
+  const Tensor key_(key, "key"), signs_(signs, "signs"), out_(out, "out");
+  const auto k = key_words(key_);
+  const auto s = signs_.dense<const uint32_t, 2>();
+  const auto o = out_.dense<float, 2>();
+  require(s.shape[0] == 1 || s.shape[0] == o.shape[0], "signs must have one row, or one per row of out");
+  require(s.shape[1] == (o.shape[1] + 31) / 32, "signs must hold one bit per column of out");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.shape[0], 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      kernel.signed_normal(k.data, first_row + static_cast<uint64_t>(row), s.data + (s.shape[0] == 1 ? 0 : row * s.shape[1]),
+                           o.shape[1], o.data + row * o.shape[1]);
+  });
+}
+
+void sign_votes(py::handle z, py::handle pad, py::handle soft, py::handle ones, const std::string& isa) {
+  const Tensor z_(z, "z"), pad_(pad, "pad"), soft_(soft, "soft"), ones_(ones, "ones");
+  const auto in = z_.dense<const float, 2>();
+  const auto p = pad_.dense<const uint32_t, 1>();
+  const auto s = soft_.dense<float, 2>();
+  const auto n = ones_.dense<int32_t, 2>();
+  require(p.shape[0] == (in.shape[1] + 31) / 32, "pad must hold one bit per column of z");
+  require(s.shape[0] == in.shape[0] && n.shape[0] == in.shape[0], "soft and ones must have one row per row of z");
+  require(s.shape[1] == n.shape[1] && s.shape[1] >= 1, "soft and ones must have one column per symbol");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(in.shape[0], 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      kernel.sign_votes(in.data + row * in.shape[1], p.data, in.shape[1], s.shape[1], s.data + row * s.shape[1],
+                        n.data + row * s.shape[1]);
+  });
+}
+
+int polar_decode(py::handle soft, py::handle information, py::handle bits, const std::string& isa) {
+  const Tensor soft_(soft, "soft"), information_(information, "information"), bits_(bits, "bits");
+  const auto in = soft_.dense<const float, 1>();
+  const auto free = information_.dense<const int32_t, 1>();
+  const auto out = bits_.dense<uint8_t, 2>();
+  const int64_t symbols = in.shape[0];
+  require(symbols >= 2 && symbols <= (1 << 16) && !(symbols & (symbols - 1)), "soft must hold a power of two, 2 to 65536");
+  require(out.shape[0] >= 1 && out.shape[0] <= 64, "bits must have 1 to 64 rows");
+  require(out.shape[1] == free.shape[0], "bits must have one column per information position");
+  std::vector<uint8_t> frozen(static_cast<size_t>(symbols), 1);
+  int64_t last = -1;
+  for (int64_t i = 0; i < free.shape[0]; ++i) {
+    require(free.data[i] > last && free.data[i] < symbols, "information must ascend within the code");
+    frozen[static_cast<size_t>(last = free.data[i])] = 0;
+  }
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  const int layers = __builtin_ctzll(static_cast<uint64_t>(symbols)), paths = static_cast<int>(out.shape[0]);
+  std::vector<float> scratch(static_cast<size_t>(kernel.polar_scratch_bytes(layers, paths, free.shape[0])) / 4 + 1);
+  return kernel.polar_decode(in.data, layers, frozen.data(), free.shape[0], paths, scratch.data(), out.data);
+}
+
+py::array_t<float> half_normal_table() {
+  py::array_t<float> table({normal_pieces, 4});
+  std::memcpy(table.mutable_data(), normal_table, sizeof normal_table);
+  return table;
+}
+
+py::tuple isas() {
+  py::list names;
+  for (const char* const* name = instruction_sets(); *name; ++name) names.append(*name);
+  return py::tuple(names);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "Compiled kernels of the library. Private: use watermark.ops.";
+  m.def("instruction_sets", &isas);
+  m.def("set_threads", [](int count) {
+    require(count >= 0, "the number of threads must not be negative");
+    set_threads(count);
+  });
+  m.def("threads", &threads);
+
+  const auto isa = py::arg("isa") = "";
+  m.def("chacha20", &chacha20, py::arg("key"), py::arg("nonce"), py::arg("counter"), py::arg("out"), isa);
+  m.def("half_normal", &half_normal, py::arg("words"), py::arg("out"), isa);
+  m.def("half_normal_table", &half_normal_table);
+  m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"), isa);
+  m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("soft"), py::arg("ones"), isa);
+  m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
+}
+
+}  // namespace watermark

@@ -1,0 +1,224 @@
+"""Verdicts: `Detection` for one item, `Detections` for a batch, and `combine` for several looks at one item."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from watermark.errors import ParameterError, ThresholdError
+from watermark.stats import LN10, log_fisher, log_sidak
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_LOG10_P_OF_PAYLOAD = -16 * math.log10(2)
+"""A payload is vouched for (`Detection.payload_ok`) only if its checksum holds and p <= 2^-16: so a false one is as rare
+as that, however many candidates a list decoder, a search or a ring of keys has tried."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a detector has to say about one item. Equality compares the scalar fields.
+
+    Attributes:
+        scheme: Name of the scheme, such as ``"image.spectral"``.
+        key_id: Public id of the key that fits best.
+        log10_p: Decimal logarithm of the p-value, at most 0; finite also where `p_value` underflows to 0.
+        score: Evidence in the scheme's own unit; grows with evidence.
+        n: Number of independent units that were scored.
+        payload: The message, or None if none was read.
+        payload_ok: Whether the message's checksum holds and the p-value vouches for it: wrong at most once in 2^16
+            unmarked items.
+        details: Arrays and figures of the scheme; not compared.
+    """
+
+    scheme: str
+    key_id: str
+    log10_p: float
+    score: float
+    n: int
+    payload: bytes | None = None
+    payload_ok: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def p_value(self) -> float:
+        """Probability, over a random key, of evidence this strong in media that was made without the key."""
+        return float(10.0**self.log10_p)
+
+    def detected(self, fpr: float = 1e-6) -> bool:
+        """Whether the mark is there, at false-positive rate `fpr`. The only place where a threshold exists.
+
+        Raises:
+            ThresholdError: `fpr` is no probability in (0, 1), or below the smallest p-value that this test can give
+                (``details["p_floor"]``).
+        """
+        if isinstance(fpr, bool) or not isinstance(fpr, (int, float)) or not 0 < fpr < 1:
+            raise ThresholdError(f"fpr is a probability between 0 and 1, such as 1e-6, not {fpr!r}")
+        floor = self.details.get("p_floor", 0.0)
+        if fpr < floor:
+            raise ThresholdError(f"this test cannot go below p = {floor:.3g}: ask for a larger fpr, or use a longer mark")
+        return self.log10_p <= math.log10(fpr)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Versioned JSON-ready form; the payload in hexadecimal, of the details only plain scalars."""
+        return {
+            "version": 1,
+            "scheme": self.scheme,
+            "key_id": self.key_id,
+            "p_value": self.p_value,
+            "log10_p": self.log10_p,
+            "score": self.score,
+            "n": self.n,
+            "payload": None if self.payload is None else self.payload.hex(),
+            "payload_ok": self.payload_ok,
+            "details": {k: v for k, v in self.details.items() if isinstance(v, (str, int, float, bool))},
+        }
+
+
+class Detections(Sequence[Detection]):
+    """Verdicts of a batch as columns; an item is built when it is asked for. Immutable.
+
+    Args:
+        scheme: Name of the scheme.
+        key_id: One id per item.
+        log10_p: float64 of shape (rows,).
+        score: float64 of shape (rows,).
+        n: int64 of shape (rows,).
+        payload: One message or None per item.
+        payload_ok: bool of shape (rows,).
+        details: One mapping per item.
+    """
+
+    __slots__ = ("_details", "_payload", "key_id", "log10_p", "n", "payload_ok", "scheme", "score")
+
+    def __init__(
+        self,
+        scheme: str,
+        key_id: Sequence[str],
+        log10_p: NDArray[np.float64],
+        score: NDArray[np.float64],
+        n: NDArray[np.int64],
+        payload: Sequence[bytes | None],
+        payload_ok: NDArray[np.bool_],
+        details: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self.scheme, self.key_id = scheme, tuple(key_id)
+        self.log10_p, self.score, self.n, self.payload_ok = log10_p, score, n, payload_ok
+        for column in (log10_p, score, n, payload_ok):
+            column.setflags(write=False)
+        self._payload, self._details = tuple(payload), tuple(details)
+
+    @classmethod
+    def of(cls, items: Iterable[Detection], scheme: str = "") -> Detections:
+        """The batch of these verdicts."""
+        rows = tuple(items)
+        return cls(
+            rows[0].scheme if rows else scheme,
+            [d.key_id for d in rows],
+            np.array([d.log10_p for d in rows], np.float64),
+            np.array([d.score for d in rows], np.float64),
+            np.array([d.n for d in rows], np.int64),
+            [d.payload for d in rows],
+            np.array([d.payload_ok for d in rows], np.bool_),
+            [d.details for d in rows],
+        )
+
+    @property
+    def p_value(self) -> NDArray[np.float64]:
+        """p-values: float64 of shape (rows,)."""
+        with np.errstate(under="ignore"):
+            return np.asarray(10.0**self.log10_p)
+
+    @property
+    def payload(self) -> tuple[bytes | None, ...]:
+        """One message or None per item."""
+        return self._payload
+
+    def detected(self, fpr: float = 1e-6) -> NDArray[np.bool_]:
+        """`Detection.detected` of every item: bool of shape (rows,)."""
+        return np.array([item.detected(fpr) for item in self], np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.log10_p)
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice) -> Detections: ...
+    def __getitem__(self, index: int | slice) -> Detection | Detections:
+        if isinstance(index, slice):
+            return Detections.of((self[i] for i in range(*index.indices(len(self)))), self.scheme)
+        return Detection(
+            self.scheme,
+            self.key_id[index],
+            float(self.log10_p[index]),
+            float(self.score[index]),
+            int(self.n[index]),
+            self._payload[index],
+            bool(self.payload_ok[index]),
+            self._details[index],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Detections) and len(self) == len(other) and all(map(Detection.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} detections by {self.scheme}>"
+
+
+def strongest(detections: Sequence[Detection]) -> Detection:
+    """The smallest p-value, a read payload before an unread one: what several looks together report."""
+    return min(detections, key=lambda d: (d.log10_p, not d.payload_ok))
+
+
+def over_keys(detections: Sequence[Detection]) -> Detection:
+    """One item tested with several independent keys: the best verdict, its p-value paid for (Sidak, exact)."""
+    best = strongest(detections)
+    if len(detections) == 1:
+        return best
+    return _with_log_p(best, log_sidak(best.log10_p * LN10, len(detections)), {"keys_tried": len(detections)})
+
+
+def combine(detections: Iterable[Detection], *, independent: bool = False) -> Detection:
+    """Joins several verdicts on one item (schemes, crops, segments) into one.
+
+    Args:
+        detections: One or more verdicts.
+        independent: Whether their p-values are independent if there is no mark, as those of different keys or schemes
+            are. Looks at one item with one key are not. False pays with Bonferroni's factor; True joins the evidence
+            (Fisher's method).
+
+    Returns:
+        A verdict with the payload, score and key of the strongest, and the sum of units.
+
+    Raises:
+        ParameterError: Nothing to combine, or something that is no Detection.
+    """
+    items = list(detections)
+    if not items or not all(isinstance(d, Detection) for d in items):
+        raise ParameterError("combine takes one or more Detection objects")
+    best = strongest(items)
+    if independent:
+        log_p = log_fisher([d.log10_p * LN10 for d in items])
+    else:
+        log_p = min(0.0, best.log10_p * LN10 + math.log(len(items)))
+    floors = [d.details.get("p_floor", 0.0) for d in items]
+    details: dict[str, Any] = {"combined": len(items)}
+    if all(floors):
+        logs = [math.log(floor) for floor in floors]
+        details["p_floor"] = math.exp(log_fisher(logs)) if independent else min(1.0, len(items) * min(floors))
+    carrier = strongest([d for d in items if d.payload_ok] or [best])
+    joined = replace(best, payload=carrier.payload, payload_ok=carrier.payload_ok, n=sum(d.n for d in items))
+    return _with_log_p(replace(joined, scheme=" + ".join(dict.fromkeys(d.scheme for d in items))), log_p, details)
+
+
+def _with_log_p(d: Detection, log_p: float, details: Mapping[str, Any]) -> Detection:
+    vouched = d.payload_ok and log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
+    return replace(d, log10_p=log_p / LN10, payload_ok=vouched, details={**d.details, **details})

@@ -1,0 +1,1 @@
+"""Marks in the initial noise of diffusion models."""

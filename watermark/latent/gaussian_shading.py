@@ -1,0 +1,123 @@
+"""Gaussian Shading: a keystream turns message bits into the signs of the noise (Yang et al., CVPR 2024, section 3).
+
+Bits are repeated over the latent, encrypted by ChaCha20, and each encrypted bit picks the half of N(0, 1) from which an
+element is drawn. Without the key the samples of one key are still linkable, since they share their signs: every latent
+of a key and message has the same sign pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detections
+from watermark.errors import MediaError, ParameterError
+from watermark.latent.noise import LatentScheme, check_shape
+from watermark.ops.normal import pack_bits, signed_normal
+from watermark.ops.sign_pad import sign_votes
+from watermark.payload import Frame
+from watermark.scheme import FixedKey, SchemeInfo
+from watermark.stats import LN10, log_majority_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from watermark.key import Key
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianShadingParameters:
+    """Parameters of `latent.gaussian_shading`.
+
+    Attributes:
+        shape: Shape of one latent, such as (4, 64, 64).
+        payload_bits: Net message bits, 1 to 4096; every bit must be repeated at least 8 times.
+    """
+
+    shape: tuple[int, ...] = (4, 64, 64)
+    payload_bits: int = 256
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape) if isinstance(self.shape, list) else self.shape)
+        check_shape(self.shape)
+        size, elements = Frame(self.payload_bits).size, int(np.prod(self.shape))
+        if size < 1 or 8 * size > elements:
+            raise ParameterError(
+                f"payload_bits={self.payload_bits} makes {size} bits, and {elements} elements carry 1 to {elements // 8}"
+            )
+
+
+class GaussianShading(LatentScheme):
+    """The mark `latent.gaussian_shading`.
+
+    The null is exact: for any latent made without the key its signs under the keystream are fair coins, so the number of
+    signs that agree within each repeated bit has the law that `watermark.stats.log_majority_tail` computes.
+    """
+
+    info = SchemeInfo(
+        name="latent.gaussian_shading",
+        modality="latent",
+        null="exact",
+        fixed_key=FixedKey(1.0, 1.0, "iid normal latents; see docs/schemes/gaussian_shading.md"),
+        distortion_free=False,
+        payload="1 to 4096 bits",
+        security_bits=256,
+    )
+    Parameters = GaussianShadingParameters
+    parameters: GaussianShadingParameters
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return Frame(self.parameters.payload_bits)
+
+    @cached_property
+    def _elements(self) -> int:
+        return int(np.prod(self.shape))
+
+    @cached_property
+    def _log_tail(self) -> NDArray[np.float64]:
+        return log_majority_tail(self._elements, self._frame.size)
+
+    def _bind(self, key: Key) -> NDArray[np.uint32]:
+        """The keystream: one bit per element."""
+        return pack_bits(key.derive("latent.gaussian_shading/1/signs").bits(self._elements))
+
+    def _fill(self, out: Any, payloads: Sequence[bytes | None], one_payload: bool, noise: NDArray[np.uint32]) -> None:
+        distinct = payloads[:1] if one_payload else payloads
+        bits = np.array([self._frame.encode(payload) for payload in distinct], np.uint8)
+        if distinct:
+            repeated = np.tile(bits, -(-self._elements // self._frame.size))[:, : self._elements]
+            signed_normal(noise, 0, pack_bits(repeated) ^ self._tables[0], out)
+
+    def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> Detections:
+        rows, symbols = len(z), self._frame.size
+        soft, ones = sign_votes(z, tables, symbols)
+        if not np.isfinite(soft).all():
+            raise MediaError("the latent holds values that are not finite")
+        repeats = self._repeats
+        agreement = np.maximum(ones, repeats - ones).sum(axis=1)
+        log10_p = self._log_tail[agreement] / LN10
+        packed = np.packbits(soft < 0, axis=1)
+        payload = [self._frame.decode(row.tobytes()) for row in packed]
+        vouched = log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        return Detections(
+            self.name,
+            [key_id] * rows,
+            log10_p,
+            agreement / self._elements,
+            np.full(rows, self._elements),
+            payload,
+            vouched & np.array([message is not None for message in payload], np.bool_),
+            [{}] * rows,
+        )
+
+    @cached_property
+    def _repeats(self) -> NDArray[np.int32]:
+        """How often each bit is repeated."""
+        symbols = self._frame.size
+        return ((self._elements - np.arange(symbols) + symbols - 1) // symbols).astype(np.int32)

@@ -1,0 +1,176 @@
+"""From a message to bits and back: a self-describing frame, and a soft-decision code that carries it.
+
+`payload_bits` counts net message bits everywhere. From 24 bits on, a frame comes on top: all messages of up to
+``payload_bits // 8`` bytes are numbered, the shorter ones first, so that the length costs a single bit, and a CRC-16
+follows. The version of the frame enters the CRC's start value instead of the bits. Below 24 bits the message is an index
+below ``2**payload_bits`` and nothing is added: then only the detector's p-value vouches for it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from watermark.errors import ParameterError, PayloadError
+from watermark.ops import polar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FRAMED_FROM = 24
+_VERSION = 1
+_CRC_BITS = 16
+_CRC_START = 0xFFFF ^ _VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The bits that carry a message of up to `payload_bits` bits.
+
+    Args:
+        payload_bits: Net message bits, 0 to 4096. 0 carries presence only.
+
+    Raises:
+        ParameterError: `payload_bits` is out of range.
+    """
+
+    payload_bits: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.payload_bits, bool) or not isinstance(self.payload_bits, int):
+            raise ParameterError(f"payload_bits must be a whole number, not {self.payload_bits!r}")
+        if not 0 <= self.payload_bits <= 4096:
+            raise ParameterError(f"payload_bits must be 0 to 4096, not {self.payload_bits}")
+
+    @property
+    def framed(self) -> bool:
+        """Whether length and checksum come on top (from 24 bits on)."""
+        return self.payload_bits >= FRAMED_FROM
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest message in bytes (of an index: the bytes that hold it)."""
+        return self.payload_bits // 8 if self.framed else -(-self.payload_bits // 8)
+
+    @property
+    def size(self) -> int:
+        """Bits on the wire."""
+        return 8 * self.max_bytes + 1 + _CRC_BITS if self.framed else self.payload_bits
+
+    @property
+    def log_messages(self) -> float:
+        """Natural logarithm of the number of frames that `decode` accepts."""
+        return math.log(self._first(self.max_bytes + 1)) if self.framed else self.payload_bits * math.log(2)
+
+    @staticmethod
+    def _first(length: int) -> int:
+        """Number of messages shorter than `length` bytes: the number of the first one that is not."""
+        return (256**length - 1) // 255
+
+    def encode(self, payload: bytes | None) -> NDArray[np.uint8]:
+        """Bits of a message: uint8 of shape (size,), 0 or 1.
+
+        Args:
+            payload: The message; None stands for the empty one (an index of 0).
+
+        Raises:
+            PayloadError: Not bytes, too long, or an index that is too large.
+        """
+        payload = b"" if payload is None else payload
+        if not isinstance(payload, (bytes, bytearray, memoryview)):
+            raise PayloadError(f"a payload is bytes, not {type(payload).__name__}: encode text first, as in 'id'.encode()")
+        message = bytes(payload)
+        if self.framed:
+            if len(message) > self.max_bytes:
+                raise PayloadError(
+                    f"the message has {len(message)} bytes and payload_bits={self.payload_bits} holds {self.max_bytes}: "
+                    f"shorten it or load the scheme with payload_bits={8 * len(message)}"
+                )
+            number = self._first(len(message)) + int.from_bytes(message)
+            number = number << _CRC_BITS | self._checksum(number)
+        else:
+            number = int.from_bytes(message)
+            if number >= 1 << self.payload_bits:
+                raise PayloadError(
+                    f"payload_bits={self.payload_bits} is an index: big-endian bytes below {1 << self.payload_bits}"
+                )
+        octets = np.frombuffer((number << -self.size % 8).to_bytes(-(-self.size // 8)), np.uint8)
+        return np.unpackbits(octets, count=self.size)
+
+    def decode(self, packed: bytes) -> bytes | None:
+        """The message of packed bits (most significant first, zeros at the end), or None if the checksum fails."""
+        number = int.from_bytes(packed) >> -self.size % 8
+        if not self.framed:
+            return number.to_bytes(self.max_bytes)
+        number, checksum = number >> _CRC_BITS, number & (1 << _CRC_BITS) - 1
+        if checksum != self._checksum(number) or number >= self._first(self.max_bytes + 1):
+            return None
+        length = 0
+        while number >= self._first(length + 1):
+            length += 1
+        return (number - self._first(length)).to_bytes(length)
+
+    def _checksum(self, number: int) -> int:
+        return binascii.crc_hqx(number.to_bytes(self.max_bytes + 1), _CRC_START)
+
+
+class SoftCode:
+    """A polar code with list decoding (Tal and Vardy, IEEE Trans. Inf. Theory 2015) around a frame.
+
+    Args:
+        frame: What the code carries.
+        symbols: Code length, a power of two, at least the frame's size.
+        paths: Paths of the list decoder. One path is tried first, which settles clean media at a tenth of the cost.
+    """
+
+    def __init__(self, frame: Frame, symbols: int, paths: int = 32) -> None:
+        if frame.size > symbols:
+            raise ParameterError(f"payload_bits={frame.payload_bits} does not fit a code of {symbols} symbols")
+        self.frame, self.symbols, self.paths = frame, symbols, paths
+
+    @cached_property
+    def information(self) -> NDArray[np.int32]:
+        """Positions of the frame's bits among the code's inputs."""
+        return _reliable_positions(self.symbols, self.frame.size)
+
+    def encode(self, payload: bytes | None) -> NDArray[np.uint8]:
+        """Code symbols of a message: uint8 of shape (symbols,), 0 or 1. Raises like `Frame.encode`."""
+        inputs = np.zeros(self.symbols, np.uint8)
+        inputs[self.information] = self.frame.encode(payload)
+        return polar.transform(inputs)
+
+    def decode(self, soft: NDArray[np.float32]) -> tuple[bytes | None, NDArray[np.uint8]]:
+        """The most likely message.
+
+        Args:
+            soft: float32 of shape (symbols,), any scale; positive where the symbol looks like 0.
+
+        Returns:
+            The first message on the list whose checksum holds (None if none does), and its code symbols (without one,
+            those of the best path).
+        """
+        best: NDArray[np.uint8] | None = None
+        for paths in (1, self.paths):
+            packed, symbols = polar.decode(soft, self.information, paths)
+            for candidate, word in zip(packed, symbols, strict=True):
+                message = self.frame.decode(candidate.tobytes())
+                if message is not None and (self.frame.framed or paths > 1):
+                    return message, word
+            best = symbols[0]
+        assert best is not None
+        return None, best
+
+
+@lru_cache(maxsize=64)
+def _reliable_positions(symbols: int, count: int) -> NDArray[np.int32]:
+    """The `count` best inputs by polarisation weight (He et al. 2017): sum over set bits b of 2^(b/4). Ascending."""
+    index = np.arange(symbols)
+    weight = sum(((index >> b) & 1) * 2 ** (b / 4) for b in range(symbols.bit_length() - 1))
+    chosen = np.sort(np.argsort(weight, kind="stable")[symbols - count :]).astype(np.int32)
+    chosen.setflags(write=False)
+    return chosen

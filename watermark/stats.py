@@ -1,0 +1,118 @@
+"""Tail probabilities in the log domain, so that a verdict stays finite and exact where a float underflows.
+
+Everything here returns natural logarithms of probabilities (at most 0).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+LN10 = math.log(10)
+
+
+def log_sidak(log_p: float, count: int) -> float:
+    """The smallest of `count` independent p-values: ln(1 - (1 - p)^count)."""
+    if count == 1 or log_p == -math.inf:
+        return log_p
+    p = math.exp(log_p)
+    if p < 1e-9:  # 1 - (1-p)^n = n p (1 - (n-1) p / 2 + ...), never above n p
+        return min(0.0, log_p + math.log(count))
+    return min(0.0, math.log(-math.expm1(count * math.log1p(-p)))) if p < 1 else 0.0
+
+
+def log_fisher(log_p: Sequence[float]) -> float:
+    """Fisher's combination of k independent p-values: ln Q(k, -sum ln p), Q the upper incomplete gamma function."""
+    x = -sum(log_p)
+    if x <= 0:
+        return 0.0
+    term, terms = 0.0, [0.0]
+    for i in range(1, len(log_p)):
+        term += math.log(x / i)
+        terms.append(term)
+    top = max(terms)
+    return min(0.0, top - x + math.log(sum(math.exp(t - top) for t in terms)))
+
+
+def log_rademacher_energy(energy: float, count: int) -> float:
+    """Bound on P(sum t_j^2 >= energy) for `count` independent unit-variance Rademacher sums t_j.
+
+    Chernoff with E exp(l t^2) <= (1 - 2 l)^(-1/2), optimised over l: (E/N)^(N/2) exp(-(E-N)/2) for E > N.
+    """
+    if energy <= count:
+        return 0.0
+    return min(0.0, 0.5 * (count * math.log(energy / count) - (energy - count)))
+
+
+def log_rademacher_message(half_z_squared: float, log_messages: float) -> float:
+    """Bound on P(any of M messages reaches z), each a unit-variance Rademacher sum: M exp(-z^2 / 2).
+
+    Args:
+        half_z_squared: z^2 / 2 of the best message (z > 0).
+        log_messages: ln M.
+    """
+    return min(0.0, log_messages - half_z_squared)
+
+
+@lru_cache(maxsize=32)
+def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
+    """Exact law of S = sum over symbols of max(B_j, n_j - B_j), with fair coins B_j ~ Bin(n_j, 1/2).
+
+    Symbol j is repeated n_j = ceil((count - j) / symbols) times (`count` elements dealt in turn). S measures how far the
+    repetitions agree with themselves, whatever the message (Gaussian Shading with an unknown message).
+
+    Returns:
+        ln P(S >= s) for s = 0..count: float64 of shape (count + 1,). Exact where the tail is above 1e-280 (products and
+        sums of positive numbers only); a Chernoff bound, hence never too small, further out.
+    """
+    groups = [(symbols - count % symbols, count // symbols), (count % symbols, count // symbols + 1)]
+    laws = [(repeat, _majority_law(size)) for repeat, size in groups if repeat]
+    density = np.ones(1)
+    for repeat, law in laws:
+        density = np.convolve(density, _convolution_power(law, repeat))
+    offset = sum(repeat * -(-size // 2) for repeat, size in groups)
+    tail = np.cumsum(density[::-1])[::-1]
+    with np.errstate(divide="ignore"):
+        exact = np.minimum(np.log(tail), 0.0)
+
+    u = np.concatenate([np.linspace(0.01, 2, 200), np.geomspace(2.05, 60, 100)])
+    cumulant = np.zeros_like(u)
+    for repeat, law in laws:
+        with np.errstate(divide="ignore"):
+            exponents = u[:, None] * np.arange(law.size) + np.log(law)
+        top = exponents.max(axis=1)
+        cumulant += repeat * (top + np.log(np.exp(exponents - top[:, None]).sum(axis=1)))
+    steps = np.arange(tail.size)
+    bound = np.full(tail.size, np.inf)
+    for k, slope in zip(cumulant, u, strict=True):
+        np.minimum(bound, k - slope * steps, out=bound)
+    result = np.zeros(count + 1)
+    result[offset : offset + tail.size] = np.where(tail > 1e-280, exact, np.minimum(bound, 0.0))
+    result.setflags(write=False)
+    return result
+
+
+def _majority_law(size: int) -> NDArray[np.float64]:
+    """P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
+    low = -(-size // 2)
+    ways = [math.comb(size, k) * (1 if 2 * k == size else 2) for k in range(low, size + 1)]
+    return np.array([math.ldexp(float(w), -size) if size < 1000 else w / 2**size for w in ways])
+
+
+def _convolution_power(law: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+    result = np.ones(1)
+    while power:
+        if power & 1:
+            result = np.convolve(result, law)
+        power >>= 1
+        if power:
+            law = np.convolve(law, law)
+    return result
