@@ -1,7 +1,7 @@
 """Throws damaged picture files and key files at the readers: only typed errors may come out.
 
-Run by hand: ``python benchmarks/fuzz.py --cases 100000 --what all``. Case ``i`` depends on ``--seed`` and ``i`` only, so
-a failure is repeated with ``--first i --cases 1``. Exits 1 if any exception is not a WatermarkError.
+Run by hand: ``python benchmarks/fuzz.py --cases 100000 --what all``. Case ``i`` depends on ``--seed`` and ``i`` only,
+so a failure is repeated with ``--first i --cases 1``. Exits 1 if any exception is not a WatermarkError.
 """
 
 from __future__ import annotations
@@ -144,8 +144,9 @@ def key_case(key_file: Path) -> Case:
     original = key_file.read_bytes()
     fields = json.loads(original)
     values: list[Any] = [
-        None, True, False, 0, 1, 2, -1, 1.0, 1e308, float("inf"), float("nan"), 10**400, "", "1", "watermark-key", "\ud800",
-        "é", "A" * 43 + "=", "A" * 44, "====", "\0", [], {}, [[]], {"a": {}}, "x" * 5000, fields["secret"][:-4],
+        None, True, False, 0, 1, 2, -1, 1.0, 1e308, float("inf"), float("nan"), 10**400, "", "1", "watermark-key",
+        "\ud800", "é", "A" * 43 + "=", "A" * 44, "====", "\0", [], {}, [[]], {"a": {}}, "x" * 5000,
+        fields["secret"][:-4],
     ]  # fmt: skip
 
     def make(rng: np.random.Generator) -> bytes:

@@ -33,7 +33,12 @@ def main() -> None:
 namespace watermark {{
 
 constexpr int normal_pieces = {PIECES};
-constexpr float normal_table[normal_pieces][4] = {{
+#ifdef __CUDACC__
+__device__ const
+#else
+constexpr
+#endif
+    float normal_table[normal_pieces][4] = {{
 {rows}}};
 
 }}  // namespace watermark

@@ -61,7 +61,9 @@ class Detection:
             raise ThresholdError(f"fpr is a probability between 0 and 1, such as 1e-6, not {fpr!r}")
         floor = self.details.get("p_floor", 0.0)
         if fpr < floor:
-            raise ThresholdError(f"this test cannot go below p = {floor:.3g}: ask for a larger fpr, or use a longer mark")
+            raise ThresholdError(
+                f"this test cannot go below p = {floor:.3g}: ask for a larger fpr, or use a longer mark"
+            )
         return self.log10_p <= math.log10(fpr)
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,9 +182,9 @@ def strongest(detections: Sequence[Detection]) -> Detection:
 
 def over_keys(detections: Sequence[Detection]) -> Detection:
     """One item tested with several independent keys: the best verdict, its p-value paid for (Sidak, exact)."""
-    best = strongest(detections)
     if len(detections) == 1:
-        return best
+        return detections[0]
+    best = strongest(detections)
     return _with_log_p(best, log_sidak(best.log10_p * LN10, len(detections)), {"keys_tried": len(detections)})
 
 

@@ -96,7 +96,9 @@ class Key:
             try:
                 os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # claims the name
             except FileExistsError:
-                raise FileExistsError(f"{target} exists; a key that is overwritten is lost with all its marks") from None
+                raise FileExistsError(
+                    f"{target} exists; a key that is overwritten is lost with all its marks"
+                ) from None
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -196,7 +198,9 @@ class Keyring(Sequence[Key]):
             return key
         if isinstance(key, Key):
             return cls([key])
-        raise InvalidKeyError(f"expected a Key or a Keyring, not {type(key).__name__}: Key.generate() or Key.load(path)")
+        raise InvalidKeyError(
+            f"expected a Key or a Keyring, not {type(key).__name__}: Key.generate() or Key.load(path)"
+        )
 
     @property
     def primary(self) -> Key:

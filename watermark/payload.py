@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ _CRC_BITS = 16
 _CRC_START = 0xFFFF ^ _VERSION
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """The bits that carry a message of up to `payload_bits` bits.
 
@@ -47,17 +48,17 @@ class Frame:
         if not 0 <= self.payload_bits <= 4096:
             raise ParameterError(f"payload_bits must be 0 to 4096, not {self.payload_bits}")
 
-    @property
+    @cached_property
     def framed(self) -> bool:
         """Whether length and checksum come on top (from 24 bits on)."""
         return self.payload_bits >= FRAMED_FROM
 
-    @property
+    @cached_property
     def max_bytes(self) -> int:
         """The longest message in bytes (of an index: the bytes that hold it)."""
         return self.payload_bits // 8 if self.framed else -(-self.payload_bits // 8)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bits on the wire."""
         return 8 * self.max_bytes + 1 + _CRC_BITS if self.framed else self.payload_bits
@@ -65,12 +66,12 @@ class Frame:
     @property
     def log_messages(self) -> float:
         """Natural logarithm of the number of frames that `decode` accepts."""
-        return math.log(self._first(self.max_bytes + 1)) if self.framed else self.payload_bits * math.log(2)
+        return math.log(self._first[-1]) if self.framed else self.payload_bits * math.log(2)
 
-    @staticmethod
-    def _first(length: int) -> int:
-        """Number of messages shorter than `length` bytes: the number of the first one that is not."""
-        return (256**length - 1) // 255
+    @cached_property
+    def _first(self) -> tuple[int, ...]:
+        """Number of the first message of each length, and how many messages there are."""
+        return tuple((256**length - 1) // 255 for length in range(self.max_bytes + 2))
 
     def encode(self, payload: bytes | None) -> NDArray[np.uint8]:
         """Bits of a message: uint8 of shape (size,), 0 or 1.
@@ -83,7 +84,9 @@ class Frame:
         """
         payload = b"" if payload is None else payload
         if not isinstance(payload, (bytes, bytearray, memoryview)):
-            raise PayloadError(f"a payload is bytes, not {type(payload).__name__}: encode text first, as in 'id'.encode()")
+            raise PayloadError(
+                f"a payload is bytes, not {type(payload).__name__}: encode text first, as in 'id'.encode()"
+            )
         message = bytes(payload)
         if self.framed:
             if len(message) > self.max_bytes:
@@ -91,7 +94,7 @@ class Frame:
                     f"the message has {len(message)} bytes and payload_bits={self.payload_bits} holds {self.max_bytes}: "
                     f"shorten it or load the scheme with payload_bits={8 * len(message)}"
                 )
-            number = self._first(len(message)) + int.from_bytes(message)
+            number = self._first[len(message)] + int.from_bytes(message)
             number = number << _CRC_BITS | self._checksum(number)
         else:
             number = int.from_bytes(message)
@@ -108,12 +111,10 @@ class Frame:
         if not self.framed:
             return number.to_bytes(self.max_bytes)
         number, checksum = number >> _CRC_BITS, number & (1 << _CRC_BITS) - 1
-        if checksum != self._checksum(number) or number >= self._first(self.max_bytes + 1):
+        if checksum != self._checksum(number) or number >= self._first[-1]:
             return None
-        length = 0
-        while number >= self._first(length + 1):
-            length += 1
-        return (number - self._first(length)).to_bytes(length)
+        length = bisect_right(self._first, number) - 1
+        return (number - self._first[length]).to_bytes(length)
 
     def _checksum(self, number: int) -> int:
         return binascii.crc_hqx(number.to_bytes(self.max_bytes + 1), _CRC_START)

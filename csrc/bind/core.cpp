@@ -1,20 +1,19 @@
 // Python module watermark._core: checks arrays, releases the GIL, calls the kernels. No arithmetic in here.
-#include "bind/tensor.hpp"
-#include "cpu/dispatch.hpp"
-#include "cpu/parallel.hpp"
+#include "bind/bind.hpp"
 #include "kernels/normal_table.hpp"
 
 #include <cstring>
 #include <vector>
 
 namespace watermark {
-namespace {
 
 const Kernels& pick(const std::string& isa) {
   const Kernels* found = kernels(isa.c_str());
   if (!found) throw py::value_error("this machine has no kernels for '" + isa + "'");
   return *found;
 }
+
+namespace {
 
 View<const uint32_t, 1> key_words(const Tensor& tensor) {
   const auto key = tensor.dense<const uint32_t, 1>();
@@ -63,21 +62,21 @@ void signed_normal(py::handle key, uint64_t first_row, py::handle signs, py::han
   });
 }
 
-void sign_votes(py::handle z, py::handle pad, py::handle soft, py::handle ones, const std::string& isa) {
-  const Tensor z_(z, "z"), pad_(pad, "pad"), soft_(soft, "soft"), ones_(ones, "ones");
+void sign_votes(py::handle z, py::handle pad, int64_t symbols, py::handle bits, py::handle agreement, const std::string& isa) {
+  const Tensor z_(z, "z"), pad_(pad, "pad"), bits_(bits, "bits"), agreement_(agreement, "agreement");
   const auto in = z_.dense<const float, 2>();
   const auto p = pad_.dense<const uint32_t, 1>();
-  const auto s = soft_.dense<float, 2>();
-  const auto n = ones_.dense<int32_t, 2>();
+  const auto b = bits_.dense<uint8_t, 2>();
+  const auto a = agreement_.dense<int64_t, 1>();
   require(p.shape[0] == (in.shape[1] + 31) / 32, "pad must hold one bit per column of z");
-  require(s.shape[0] == in.shape[0] && n.shape[0] == in.shape[0], "soft and ones must have one row per row of z");
-  require(s.shape[1] == n.shape[1] && s.shape[1] >= 1, "soft and ones must have one column per symbol");
+  require(symbols >= 1 && symbols <= in.shape[1], "symbols must be 1 to the number of columns of z");
+  require(b.shape[0] == in.shape[0] && a.shape[0] == in.shape[0], "bits and agreement must have one row per row of z");
+  require(b.shape[1] == (symbols + 7) / 8, "bits must hold one bit per symbol");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   parallel_for(in.shape[0], 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
-      kernel.sign_votes(in.data + row * in.shape[1], p.data, in.shape[1], s.shape[1], s.data + row * s.shape[1],
-                        n.data + row * s.shape[1]);
+      a.data[row] = kernel.sign_votes(in.data + row * in.shape[1], p.data, in.shape[1], symbols, b.data + row * b.shape[1]);
   });
 }
 
@@ -131,8 +130,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("half_normal", &half_normal, py::arg("words"), py::arg("out"), isa);
   m.def("half_normal_table", &half_normal_table);
   m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"), isa);
-  m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("soft"), py::arg("ones"), isa);
+  m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"),
+        py::arg("agreement"), isa);
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
+
+  bind_pictures(m);
 }
 
 }  // namespace watermark

@@ -4,6 +4,23 @@
 
 namespace watermark {
 
+// A uint8 picture of shape (height, width, channels) with any strides, in bytes.
+struct Pixels {
+  const uint8_t* data;
+  int64_t height, width, channels;
+  int64_t row, column, channel;
+};
+
+// Side of the field of a spectrum, columns that it keeps, and the row stride of its scratch planes.
+constexpr int64_t field = 1024, half_field = 513, field_stride = 520;
+constexpr int64_t noise_cell = 8, noise_rows = 128, noise_columns = 65;
+
+// cos and -sin of 2 pi i / 1024; and the turns between the two passes of a transform: entry (k, n) turns by k n / 1024.
+struct Turns {
+  float re[field], im[field];
+  float pass_re[32][32], pass_im[32][32];
+};
+
 // Plain pointers and sizes only. A function works on one item (a row, a picture) or on a range of rows.
 struct Kernels {
   const char* name;
@@ -11,11 +28,40 @@ struct Kernels {
   void (*chacha)(const uint32_t* key, const uint32_t* nonce, uint32_t counter, uint32_t* out, int64_t count);
   void (*half_normal)(const uint32_t* words, float* out, int64_t count);
   void (*signed_normal)(const uint32_t* key, uint64_t row, const uint32_t* signs, int64_t count, float* out);
-  void (*sign_votes)(const float* z, const uint32_t* pad, int64_t count, int64_t symbols, float* soft, int32_t* ones);
+  int64_t (*sign_votes)(const float* z, const uint32_t* pad, int64_t count, int64_t symbols, uint8_t* bits);
 
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits);
+
+  // Pictures: ranges are rows of the output (of cells: cell rows; of spectrum: row pairs and blocks of eight columns).
+  void (*luma)(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch);
+  void (*blur)(const float* in, int64_t height, int64_t width, const float* taps, int count, int64_t begin, int64_t end,
+               float* out, float* scratch);
+  void (*cells)(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end, float* high,
+                float* means, float* scratch);
+  void (*weigh)(const float* high, int64_t width, const float* weight, int64_t down, int64_t across, int64_t begin,
+                int64_t end, float* out, float* sums, float* scratch);
+  void (*clip_and_taper)(float* y, int64_t width, float scale, float limit, const float* vertical, const float* horizontal,
+                         int64_t begin, int64_t end);
+  void (*fold)(const float* y, int64_t height, int64_t width, int64_t period, float* out);
+  void (*widen_tile)(const float* tile, int64_t period, double factor, int64_t begin, int64_t end, int64_t width,
+                     float* wide);
+  void (*add_pattern)(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
+                      int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch);
+
+  void (*spectrum_rows)(const float* y, int64_t height, int64_t width, int64_t begin, int64_t end, const Turns& turns,
+                        float* re, float* im);
+  void (*spectrum_columns)(const float* re, const float* im, int64_t height, int64_t begin, int64_t end,
+                           const Turns& turns, float* out, float* scratch);
+  void (*noise)(const float* values, float* out, float* scratch);
+  void (*scores)(const float* values, const float* level, const double* maps, int64_t begin, int64_t end,
+                 const double* lines, int64_t count, float* out);
+  double (*refine)(const float* values, const float* level, double* map, const double* lines, int64_t count, int reach);
+  void (*sample)(const float* values, const float* level, const double* map, const double* lines, int64_t count,
+                 const float* sinc, float* out);
+  void (*locate)(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,
+                 const float* sine, float* scratch, double* out);
 };
 
 // By name ("generic", "avx2"), or the best that this machine runs for an empty name. Null if the name is not available.

@@ -2,6 +2,8 @@
 // with -mavx2 could win at link time and crash older machines.
 #include "cpu/dispatch.hpp"
 #include "kernels/normal_table.hpp"
+#include "kernels/lattice.hpp"
+#include "kernels/picture.hpp"
 #include "kernels/polar.hpp"
 #include "kernels/sign_pad.hpp"
 
@@ -35,11 +37,42 @@ int64_t polar_scratch(int layers, int paths, int64_t information) {
   return polar_scratch_bytes(layers, paths, information);
 }
 
+void weigh_rows(const float* high, int64_t width, const float* weight, int64_t down, int64_t across, int64_t begin,
+                int64_t end, float* out, float* sums, float* scratch) {
+  Between* horizontal = reinterpret_cast<Between*>(scratch);
+  for (int64_t x = 0; x < width; ++x) horizontal[x] = between_cells(x, cell, across);
+  weigh(high, width, weight, down, across, horizontal, begin, end, out, sums, scratch + 2 * width);
+}
+
+void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
+                      int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch) {
+  Between* horizontal = reinterpret_cast<Between*>(scratch);
+  for (int64_t x = 0; x < p.width; ++x) horizontal[x] = between_cells(x, cell * factor, across);
+  add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + 2 * p.width);
+}
+
+void score_maps(const float* values, const float* level, const double* maps, int64_t begin, int64_t end,
+                const double* lines, int64_t count, float* out) {
+  const SpectrumView spectrum{values, level};
+  for (int64_t i = begin; i < end; ++i) out[i] = pooled_score(spectrum, maps + 4 * i, lines, count);
+}
+
+double refine_map(const float* values, const float* level, double* map, const double* lines, int64_t count, int reach) {
+  return refine({values, level}, map, lines, count, reach);
+}
+
+void sample(const float* values, const float* level, const double* map, const double* lines, int64_t count,
+            const float* sinc, float* out) {
+  sample_lines({values, level}, map, lines, count, sinc, out);
+}
+
 }  // namespace
 
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
+    luma, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows,
+    spectrum_rows, spectrum_columns, noise_map, score_maps, refine_map, sample, locate,
 };
 
 }  // namespace watermark::WM_ISA

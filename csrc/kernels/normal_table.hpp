@@ -4,7 +4,12 @@
 namespace watermark {
 
 constexpr int normal_pieces = 529;
-constexpr float normal_table[normal_pieces][4] = {
+#ifdef __CUDACC__
+__device__ const
+#else
+constexpr
+#endif
+    float normal_table[normal_pieces][4] = {
     {0x1.9c696c0000000p+2f, -0x1.36a7ee0000000p-7f, 0x1.2efefa0000000p-12f, -0x1.6da5960000000p-17f},
     {0x1.9bd2a60000000p+2f, -0x1.24c8640000000p-7f, 0x1.0cd03a0000000p-12f, -0x1.32d7200000000p-17f},
     {0x1.9b44500000000p+2f, -0x1.14e00a0000000p-7f, 0x1.e03d640000000p-13f, -0x1.04040a0000000p-17f},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detections
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
 from watermark.ops.normal import pack_bits, signed_normal
@@ -80,8 +80,9 @@ class GaussianShading(LatentScheme):
         return int(np.prod(self.shape))
 
     @cached_property
-    def _log_tail(self) -> NDArray[np.float64]:
-        return log_majority_tail(self._elements, self._frame.size)
+    def _log10_tail(self) -> list[float]:
+        tail: list[float] = (log_majority_tail(self._elements, self._frame.size) / LN10).tolist()
+        return tail
 
     def _bind(self, key: Key) -> NDArray[np.uint32]:
         """The keystream: one bit per element."""
@@ -94,30 +95,17 @@ class GaussianShading(LatentScheme):
             repeated = np.tile(bits, -(-self._elements // self._frame.size))[:, : self._elements]
             signed_normal(noise, 0, pack_bits(repeated) ^ self._tables[0], out)
 
-    def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> Detections:
-        rows, symbols = len(z), self._frame.size
-        soft, ones = sign_votes(z, tables, symbols)
-        if not np.isfinite(soft).all():
-            raise MediaError("the latent holds values that are not finite")
-        repeats = self._repeats
-        agreement = np.maximum(ones, repeats - ones).sum(axis=1)
-        log10_p = self._log_tail[agreement] / LN10
-        packed = np.packbits(soft < 0, axis=1)
-        payload = [self._frame.decode(row.tobytes()) for row in packed]
-        vouched = log10_p <= MAX_LOG10_P_OF_PAYLOAD
-        return Detections(
-            self.name,
-            [key_id] * rows,
-            log10_p,
-            agreement / self._elements,
-            np.full(rows, self._elements),
-            payload,
-            vouched & np.array([message is not None for message in payload], np.bool_),
-            [{}] * rows,
-        )
+    def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> list[Detection]:
+        bits, agreement = sign_votes(z, tables, self._frame.size)
+        return [
+            self._verdict(packed.tobytes(), agreed, key_id)
+            for packed, agreed in zip(bits, agreement.tolist(), strict=True)
+        ]
 
-    @cached_property
-    def _repeats(self) -> NDArray[np.int32]:
-        """How often each bit is repeated."""
-        symbols = self._frame.size
-        return ((self._elements - np.arange(symbols) + symbols - 1) // symbols).astype(np.int32)
+    def _verdict(self, packed: bytes, agreed: int, key_id: str) -> Detection:
+        if agreed < 0:
+            raise MediaError("the latent holds values that are not finite, or too large to add up")
+        log10_p = self._log10_tail[agreed]
+        payload = self._frame.decode(packed)
+        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        return Detection(self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched)

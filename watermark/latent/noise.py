@@ -50,9 +50,9 @@ class LatentScheme(Scheme):
         """
 
     @abstractmethod
-    def _read(self, tables: Any, z: Any, key_id: str) -> Detections:
-        """One key's verdicts on float32 of shape (rows, n), C-contiguous; NumPy or a tensor. Raises MediaError if a value
-        is not finite.
+    def _read(self, tables: Any, z: Any, key_id: str) -> list[Detection]:
+        """One key's verdicts, one per row of float32 of shape (rows, n), C-contiguous; NumPy or a tensor. Raises MediaError
+        if a value is not finite.
         """
 
     def sample(self, payload: bytes | None = None, *, rng: Any = None, like: Any = None) -> Any:
@@ -112,7 +112,7 @@ class LatentScheme(Scheme):
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
         """
-        return self._verdicts(_rows(items, self.shape, batch=True))
+        return Detections.of(self._verdicts(_rows(items, self.shape, batch=True)), self.name)
 
     def detect(self, media: Any) -> Detection:
         """The verdict on one latent.
@@ -125,9 +125,9 @@ class LatentScheme(Scheme):
         """
         return self._verdicts(_rows(media, self.shape, batch=False))[0]
 
-    def _verdicts(self, z: Any) -> Detections:
+    def _verdicts(self, z: Any) -> list[Detection]:
         by_key = [self._read(tables, z, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
-        return by_key[0] if len(by_key) == 1 else Detections.of(map(over_keys, zip(*by_key, strict=True)), self.name)
+        return [over_keys(row) for row in zip(*by_key, strict=True)]
 
 
 def check_shape(shape: Any) -> None:
@@ -171,5 +171,8 @@ def _rows(latents: Any, shape: tuple[int, ...], *, batch: bool) -> Any:
     rows = latents.shape[0] if batch else 1
     if tensor:
         return latents.detach().to(torch.float32).reshape(rows, -1).contiguous()
+    flat = latents.reshape(rows, math.prod(shape))
+    if flat.dtype == np.float32:
+        return np.ascontiguousarray(flat)
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is refused as such
-        return np.ascontiguousarray(latents.reshape(rows, math.prod(shape)), np.float32)
+        return np.ascontiguousarray(flat, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import io
 import os
@@ -10,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import PIL.ExifTags
 import PIL.Image
 import PIL.ImageFile
 import PIL.ImageOps
-import PIL.JpegImagePlugin
-import PIL.PngImagePlugin
-import PIL.TiffImagePlugin
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base as ExifTag
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from watermark.errors import MediaError, ParameterError
 from watermark.media.pixels import Pixels, to_pillow
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 65_535
 """Longest side that is read, in pixels: the limit of JPEG."""
 
-_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF")
+_READERS = (JpegImageFile, PngImageFile, WebPImageFile, TiffImageFile, AvifImageFile, BmpImageFile, GifImageFile)
 _WRITABLE = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF",
     ".avif": "AVIF", ".bmp": "BMP",
@@ -51,16 +56,17 @@ _DEEP = (
 # The TIFF tags that describe the picture; the others lay out the file and would be wrong in any other file.
 _DESCRIPTIVE_TAGS = frozenset(
     {
-        PIL.ExifTags.Base.ImageDescription,
-        PIL.ExifTags.Base.Make,
-        PIL.ExifTags.Base.Model,
-        PIL.ExifTags.Base.Software,
-        PIL.ExifTags.Base.DateTime,
-        PIL.ExifTags.Base.Artist,
-        PIL.ExifTags.Base.HostComputer,
-        PIL.ExifTags.Base.Copyright,
-        PIL.ExifTags.Base.ExifOffset,
-        PIL.ExifTags.Base.GPSInfo,
+        ExifTag.ImageDescription,
+        ExifTag.Make,
+        ExifTag.Model,
+        ExifTag.Software,
+        ExifTag.DateTime,
+        ExifTag.Artist,
+        ExifTag.HostComputer,
+        ExifTag.Copyright,
+        ExifTag.Orientation,
+        ExifTag.ExifOffset,
+        ExifTag.GPSInfo,
     }
 )
 _XMP_TAG = 700
@@ -81,8 +87,8 @@ def read(source: str | os.PathLike[str] | IO[bytes] | bytes, *, max_pixels: int 
     Returns:
         A picture of mode L, LA, RGB or RGBA: palettes, 1-bit and colour-keyed pictures become these, CMYK, YCbCr and
         LAB become RGB. The EXIF orientation is applied to the pixels and removed. ``format`` is kept; ``info`` holds
-        what the file had of ``exif``, ``icc_profile``, ``xmp``, ``dpi``, and of a JPEG its quantisation tables and
-        subsampling under ``jpeg``, for `write`.
+        what the file had of ``exif`` (unless damaged), ``icc_profile``, ``xmp``, ``dpi``, and of a JPEG its
+        quantisation tables and subsampling under ``jpeg``, for `write`.
 
     Raises:
         MediaError: if the content is no picture, damaged, too large, animated, deeper than 8 bits, or of another
@@ -91,7 +97,7 @@ def read(source: str | os.PathLike[str] | IO[bytes] | bytes, *, max_pixels: int 
     """
     data, name = _load_bytes(source, 4 * max_pixels + _METADATA_BYTES)
     try:
-        opened = PIL.Image.open(io.BytesIO(data), formats=_READABLE)
+        opened = PIL.Image.open(io.BytesIO(data), formats=[reader.format for reader in _READERS])
         _check_header(opened, data, name, max_pixels)
         opened.load()
         return _normalise(opened)
@@ -126,8 +132,8 @@ def write(
         like: the picture as `read`, whose EXIF, ICC profile, XMP and resolution the new file takes over, and from JPEG
             to JPEG its quantisation tables and subsampling. The pixels must stand as in ``like``. Without it only the
             ICC profile of ``picture`` itself is kept, without which its colours would change.
-        quality: 1 to 100, of JPEG, WebP and AVIF; default the tables of ``like``, else 95 (AVIF 90). Colour is never
-            subsampled unless ``like`` was.
+        quality: 1 to 100, of JPEG, WebP and AVIF; default the tables of ``like``, else 95 (AVIF 90). JPEG and AVIF keep
+            the full resolution of colour, unless the tables of ``like`` are kept; WebP always halves it.
         overwrite: whether an existing file is replaced.
 
     Raises:
@@ -142,15 +148,17 @@ def write(
         raise MediaError(f"{path}: no format for the suffix '{target.suffix}': use one of {', '.join(_WRITABLE)}")
     if not overwrite and target.exists():
         raise FileExistsError(f"{path} exists already")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
     pixels = Pixels.of(picture)
     if pixels.has_alpha and file_format in _WITHOUT_ALPHA:
         raise MediaError(f"{path}: {file_format} has no transparency: write a PNG, or flatten the picture to RGB first")
     image = to_pillow(pixels.array)
     own_profile = picture.info.get("icc_profile") if isinstance(picture, PIL.Image.Image) else None
-    options = _encoding(file_format, image.mode, like, quality) | _metadata(file_format, image.mode, like, own_profile)
+    encoding = _encoding(file_format, image.mode, like, quality)
     buffer = io.BytesIO()
     try:
-        image.save(buffer, file_format, **options)
+        image.save(buffer, file_format, **encoding, **_metadata(file_format, image.mode, like, own_profile))
     except Exception as error:  # as when reading: a picture too large for the format, or metadata that it cannot hold
         raise MediaError(f"{path}: cannot be written as {file_format} ({error})") from error
     _replace(target, buffer.getbuffer(), overwrite)
@@ -251,11 +259,11 @@ def _bits_per_channel(opened: PIL.ImageFile.ImageFile, data: bytes) -> int:
     """Depth in the file: Pillow reduces 16-bit colour to 8 bits without a word."""
     if opened.mode.startswith(("I;", "I", "F")):
         return 16 if opened.mode.startswith("I;") else 32
-    if isinstance(opened, PIL.TiffImagePlugin.TiffImageFile):
-        return int(max(opened.tag_v2.get(PIL.ExifTags.Base.BitsPerSample, (1,))))
-    if opened.format == "PNG":
+    if isinstance(opened, TiffImageFile):
+        return int(max(opened.tag_v2.get(ExifTag.BitsPerSample, (1,))))
+    if isinstance(opened, PngImageFile):
         return 16 if str(opened.tile[0].args).endswith("16B") else 8
-    if opened.format == "AVIF":
+    if isinstance(opened, AvifImageFile):
         configuration = data.find(b"av1C\x81")
         return 10 if configuration >= 0 and data[configuration + 6] & _AVIF_HIGH_BIT_DEPTH else 8
     return 8
@@ -263,8 +271,12 @@ def _bits_per_channel(opened: PIL.ImageFile.ImageFile, data: bytes) -> int:
 
 def _normalise(opened: PIL.ImageFile.ImageFile) -> PIL.Image.Image:
     """Gives a decoded picture the modes, the orientation and the ``info`` that `read` promises."""
-    PIL.ImageOps.exif_transpose(opened, in_place=True)
-    info = opened.info | {"exif": _exif(opened), "jpeg": _jpeg_settings(opened)}
+    try:
+        PIL.ImageOps.exif_transpose(opened, in_place=True)
+        exif = _exif(opened)
+    except Exception:  # a damaged EXIF block makes no viewer refuse the picture
+        exif = None
+    info = opened.info | {"exif": exif, "jpeg": _jpeg_settings(opened)}
     picture = opened.convert(_mode(opened))
     if not _profile_fits(info.get("icc_profile"), picture.mode):
         info["icc_profile"] = None
@@ -281,23 +293,30 @@ def _mode(opened: PIL.Image.Image) -> str:
 
 
 def _exif(opened: PIL.Image.Image) -> bytes | None:
-    if "exif" in opened.info:
-        # WebP stores the block without this signature, JPEG needs it.
-        return _EXIF_SIGNATURE + bytes(opened.info["exif"]).removeprefix(_EXIF_SIGNATURE)
-    exif = opened.getexif()
+    if "exif" not in opened.info:
+        exif = _descriptive(opened.getexif())
+        return exif.tobytes() if exif else None
+    # WebP stores the block without this signature, JPEG needs it.
+    block = _EXIF_SIGNATURE + bytes(opened.info["exif"]).removeprefix(_EXIF_SIGNATURE)
+    exif = PIL.Image.Exif()
+    exif.load(block)  # raises if it is damaged
+    return block if exif else None
+
+
+def _descriptive(exif: PIL.Image.Exif) -> PIL.Image.Exif:
     for tag in set(exif) - _DESCRIPTIVE_TAGS:
         del exif[tag]
-    return exif.tobytes() if exif else None
+    return exif
 
 
 def _jpeg_settings(picture: PIL.Image.Image) -> dict[str, Any] | None:
     """Quantisation tables and subsampling as the arguments of Pillow's encoder."""
     if "jpeg" in picture.info:
         return dict(picture.info["jpeg"])
-    if isinstance(picture, PIL.JpegImagePlugin.JpegImageFile) and picture.mode in ("L", "RGB"):
+    if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
         return {
             "qtables": {index: list(table) for index, table in picture.quantization.items()},
-            "subsampling": PIL.JpegImagePlugin.get_sampling(picture),
+            "subsampling": get_sampling(picture),
         }
     return None
 
@@ -334,18 +353,21 @@ def _metadata(file_format: str, mode: str, like: PIL.Image.Image | None, profile
     options: dict[str, Any] = {"icc_profile": profile if _profile_fits(profile, mode) else None}
     if "dpi" in info:
         options["dpi"] = info["dpi"]
-    if "exif" in info:
-        options["exif"] = info["exif"]
-    if xmp := info.get("xmp"):
-        if file_format == "PNG":
-            options["pnginfo"] = PIL.PngImagePlugin.PngInfo()
-            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        elif file_format == "TIFF":
-            options["exif"] = PIL.Image.Exif()
-            options["exif"].load(info.get("exif", b""))
+    exif, xmp = info.get("exif"), info.get("xmp")
+    if file_format == "TIFF":
+        tags = PIL.Image.Exif()
+        tags.load(exif or b"")
+        options["exif"] = _descriptive(tags)
+        if xmp:
             options["exif"][_XMP_TAG] = xmp
-        else:
-            options["xmp"] = xmp
+        return options
+    if exif:
+        options["exif"] = exif
+    if xmp and file_format == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    elif xmp:
+        options["xmp"] = xmp
     return options
 
 

@@ -21,7 +21,7 @@ except ImportError as error:
         "or, to work in it, `pip install --no-build-isolation -e . -C editable.rebuild=true`."
     ) from error
 
-__all__ = ["core", "cuda", "is_cuda", "to_device"]
+__all__ = ["core", "cuda", "is_cuda", "on_cuda", "to_device"]
 
 
 def cuda() -> ModuleType:
@@ -35,6 +35,19 @@ def cuda() -> ModuleType:
     except ImportError as error:
         raise CudaError("This build has no CUDA module: rebuild with `-C cmake.define.WATERMARK_CUDA=ON`.") from error
     return _cuda
+
+
+def on_cuda(function: str, *arguments: Any) -> None:
+    """Calls a function of the CUDA module.
+
+    Raises:
+        CudaError: This installation was built without CUDA, or a call of the CUDA runtime failed.
+    """
+    call = getattr(cuda(), function)
+    try:
+        call(*arguments)
+    except RuntimeError as error:
+        raise CudaError(str(error)) from error
 
 
 def is_cuda(array: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.ops._native import core, cuda, is_cuda, to_device
+from watermark.ops._native import core, is_cuda, on_cuda, to_device
 from watermark.ops.chacha import chacha20_reference
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def signed_normal(key: NDArray[np.uint32], first_row: int, signs: NDArray[np.uin
         out: float32 of shape (rows, n), C-contiguous; NumPy, or a tensor on the CPU or on CUDA.
     """
     if is_cuda(out):
-        cuda().signed_normal(key, first_row, to_device(signs, out), out)
+        on_cuda("signed_normal", key, first_row, to_device(signs, out), out)
     else:
         core.signed_normal(key, first_row, signs, out)
 

@@ -180,6 +180,19 @@ def test_orientation_goes_into_the_pixels(file_format: str, orientation: int, tm
     assert media.read(path).tobytes() == picture.tobytes()
 
 
+@pytest.mark.parametrize("block", [b"garbage", b"", exif(6)[6:-9]])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_damaged_exif_block_spoils_nothing(file_format: str, block: bytes, tmp_path: Path) -> None:
+    picture = media.read(encode(gradient(), file_format, exif=b"Exif\0\0" + block))
+    assert sorted(picture.size) == [32, 48]
+    for suffix in (".jpg", ".png", ".webp", ".tif", ".avif"):
+        try:
+            media.write(picture, tmp_path / f"a{suffix}", like=picture)
+        except MediaError as error:
+            raise AssertionError(suffix) from error
+
+
 @pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("kind", ["pillow", "numpy"])

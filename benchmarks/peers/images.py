@@ -1,0 +1,324 @@
+"""Our image mark beside other packages: CPU time, fidelity, and whether the message comes back.
+
+All systems run in one process on one thread, on the same pictures, one after the other within each repetition, so that
+a busy machine slows all alike. Times are CPU times. Peers that are not installed are left out; ``pip install
+'watermarking[peers]'`` installs them::
+
+    python benchmarks/peers/images.py --corpus DIR --photos 'images/kodak/*.png'
+
+prints a Markdown table and writes ``benchmarks/results/peers_images.json``.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"  # read when NumPy and torch are imported
+
+import argparse
+import contextlib
+import hashlib
+import io
+import math
+import statistics
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+import watermark
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+OURS = "image.spectral"
+SIZES = {"512 x 512": (512, 512), "1920 x 1080": (1920, 1080)}
+MESSAGE_BYTES = 8
+PACKAGES = ["invisible-watermark", "blind-watermark", "opencv-python", "opencv-python-headless", "PyWavelets", "torch"]
+
+
+class System(ABC):
+    """One system under test; pictures are uint8 in its own channel order."""
+
+    name: str
+    verdict: str
+    """What tells marked from unmarked pictures."""
+
+    @abstractmethod
+    def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        """The marked picture."""
+
+    @abstractmethod
+    def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        """The message, or None where the system says that there is none."""
+
+    def native(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """From RGB to the system's channel order; its own inverse."""
+        return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+class Ours(System):
+    """`image.spectral`, through its public calls."""
+
+    name = f"watermarking {OURS}"
+    verdict = "p-value"
+
+    def __init__(self, key: watermark.Key) -> None:
+        self.mark = watermark.load(OURS, key, payload_bits=8 * MESSAGE_BYTES)
+
+    def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        marked: NDArray[np.uint8] = self.mark.embed(picture, message)
+        return marked
+
+    def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        found = self.mark.detect(picture)
+        return found.payload if found.payload_ok else None
+
+    def native(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return rgb
+
+
+class InvisibleWatermark(System):
+    """The package invisible-watermark (imwatermark) with its two methods that need no network."""
+
+    verdict = "none"
+
+    def __init__(self, method: str) -> None:
+        from imwatermark import WatermarkDecoder, WatermarkEncoder
+
+        self.name, self.method = f"invisible-watermark {method}", method
+        self.encoder, self.decoder = WatermarkEncoder(), WatermarkDecoder("bytes", 8 * MESSAGE_BYTES)
+
+    def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        self.encoder.set_watermark("bytes", message)
+        marked: NDArray[np.uint8] = self.encoder.encode(picture, self.method)
+        return marked
+
+    def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        return bytes(self.decoder.decode(picture, self.method))
+
+
+class BlindWatermark(System):
+    """The package blind-watermark, used in memory."""
+
+    name = "blind-watermark"
+    verdict = "none"
+
+    def __init__(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            from blind_watermark import WaterMark, bw_notes
+
+            bw_notes.close()
+            self.make = lambda: WaterMark(password_img=1, password_wm=1)
+            self.make()
+
+    def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        engine = self.make()
+        engine.read_img(img=picture)
+        engine.read_wm(np.unpackbits(np.frombuffer(message, np.uint8)).astype(bool), mode="bit")
+        return np.clip(np.rint(engine.embed()), 0, 255).astype(np.uint8)
+
+    def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        bits = self.make().extract(embed_img=picture, wm_shape=8 * MESSAGE_BYTES, mode="bit")
+        return np.packbits(np.asarray(bits) > 0.5).tobytes()
+
+
+def main() -> None:
+    """Measures everything."""
+    options = parse()
+    watermark.set_threads(1)
+    for module in ("cv2", "torch"):
+        with contextlib.suppress(ImportError):
+            engine = __import__(module)
+            (engine.setNumThreads if module == "cv2" else engine.set_num_threads)(1)
+    corpus = Path(options.corpus)
+    photos = sorted(p.relative_to(corpus).as_posix() for p in corpus.glob(options.photos) if p.is_file())[
+        : options.limit
+    ]
+    if not photos:
+        raise SystemExit(f"no photo matches {options.photos!r} in the corpus folder")
+    seed = hashlib.sha256(f"peers/{options.seed}".encode()).digest()
+    systems = available(watermark.Key.from_bytes(seed), options.systems)
+    results: dict[str, Any] = {"photos": options.photos, "photos_used": len(photos), "repeats": options.repeats}
+    results["sizes"] = {
+        label: measure(systems, corpus, photos, size, options.repeats, np.random.default_rng([*seed]))
+        for label, size in SIZES.items()
+    }
+    markdown = table(results)
+    print(markdown)
+    if not options.no_record:
+        path = _record.save("peers_images", results, markdown=markdown, packages=PACKAGES, out=options.out)
+        print(f"\nwritten: {path.name}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default=os.environ.get("WATERMARK_DATA"), help="folder of photos ($WATERMARK_DATA)")
+    parser.add_argument("--photos", default="images/kodak/*.png", help="glob in the corpus folder")
+    parser.add_argument("--limit", type=int, default=8, help="use the first so many photos only")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions per photo")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--systems", nargs="*", default=["dwtDct", "dwtDctSvd"], choices=["dwtDct", "dwtDctSvd", "blind-watermark"],
+        help="peers; blind-watermark takes seconds per picture",
+    )  # fmt: skip
+    parser.add_argument("--out", help="where to write the record")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+    options = parser.parse_args()
+    if not options.corpus:
+        parser.error("pass --corpus DIR or set WATERMARK_DATA")
+    return options
+
+
+def available(key: watermark.Key, names: list[str]) -> list[System]:
+    """Our mark and those of the named peers that are installed."""
+    makers: dict[str, Callable[[], System]] = {
+        "dwtDct": lambda: InvisibleWatermark("dwtDct"),
+        "dwtDctSvd": lambda: InvisibleWatermark("dwtDctSvd"),
+        "blind-watermark": BlindWatermark,
+    }
+    systems: list[System] = [Ours(key)]
+    for name in names:
+        try:
+            systems.append(makers[name]())
+        except ImportError as error:
+            print(f"left out: {name} ({error})", file=sys.stderr)
+    return systems
+
+
+def measure(
+    systems: list[System],
+    corpus: Path,
+    photos: list[str],
+    size: tuple[int, int],
+    repeats: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """All systems on all photos of one size."""
+    rows: dict[str, dict[str, list[float]]] = {s.name: {} for s in systems}
+
+    def note(system: System, **numbers: float) -> None:
+        for name, number in numbers.items():
+            rows[system.name].setdefault(name, []).append(number)
+
+    for index, photo in enumerate(photos):
+        with PIL.Image.open(corpus / photo) as opened:
+            fitted = PIL.ImageOps.fit(opened.convert("RGB"), size, PIL.Image.Resampling.LANCZOS)
+        rgb = np.asarray(fitted)
+        if index == 0:  # the first call of each builds tables
+            for system in systems:
+                system.detect(system.embed(system.native(rgb), bytes(MESSAGE_BYTES)))
+        for repeat in range(repeats):
+            message = rng.bytes(MESSAGE_BYTES)
+            marked = {}
+            for system in systems:
+                own = system.native(rgb)
+                marked[system.name], ms = timed(lambda s=system, x=own, m=message: s.embed(x, m))
+                note(system, embed_ms=ms)
+            for system in systems:
+                found, ms = timed(lambda s=system: s.detect(marked[s.name]))
+                note(system, detect_ms=ms)
+                if repeat == 0:
+                    note(system, exact=float(found == message), bits=agreement(found, message))
+            for system in systems:
+                _, ms = timed(lambda s=system, x=system.native(rgb): s.detect(x))
+                note(system, detect_unmarked_ms=ms)
+            if repeat == 0:
+                for system in systems:
+                    back = system.native(marked[system.name])
+                    compressed = system.detect(system.native(jpeg(back, 50)))
+                    note(
+                        system,
+                        psnr_db=psnr(rgb, back),
+                        exact_jpeg_50=float(compressed == message),
+                        bits_jpeg_50=agreement(compressed, message),
+                    )
+    return {s.name: summary(rows[s.name], rows[systems[0].name]) | {"verdict": s.verdict} for s in systems}
+
+
+def summary(row: dict[str, list[float]], ours: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians of times, means of the rest, and how many times our time each takes."""
+    result: dict[str, Any] = {}
+    for name, numbers in row.items():
+        if name.endswith("_ms"):
+            result[name] = {
+                "median": statistics.median(numbers),
+                "fastest": min(numbers),
+                "runs": len(numbers),
+                "ratio_of_medians": statistics.median(numbers) / statistics.median(ours[name]),
+                "median_of_ratios": statistics.median(a / b for a, b in zip(numbers, ours[name], strict=True)),
+            }
+        else:
+            result[name] = {"mean": statistics.fmean(numbers), "lowest": min(numbers), "pictures": len(numbers)}
+    return result
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    lines = [
+        f"{results['photos_used']} photos, {results['repeats']} repetitions, one thread, medians of CPU time; "
+        "in brackets: times as long as ours (median of the ratios within a repetition)."
+    ]
+    for label, systems in results["sizes"].items():
+        lines += [
+            "",
+            f"| {label} | embed, ms | detect, ms | detect unmarked, ms | PSNR, dB | exact message | exact, JPEG 50 | verdict |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for name, row in systems.items():
+            times = " | ".join(_time(row[t]) for t in ("embed_ms", "detect_ms", "detect_unmarked_ms"))
+            exact = " | ".join(
+                f"{round(row[e]['mean'] * row[e]['pictures'])} / {row[e]['pictures']}"
+                for e in ("exact", "exact_jpeg_50")
+            )
+            lines.append(f"| {name} | {times} | {row['psnr_db']['mean']:.1f} | {exact} | {row['verdict']} |")
+    return "\n".join(lines)
+
+
+def _time(row: dict[str, float]) -> str:
+    ratio = row["median_of_ratios"]
+    return f"{row['median']:.1f}" + ("" if ratio == 1 else f" ({ratio:.1f}x)")
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """The result and its CPU time in milliseconds, over all threads of the process."""
+    started = time.process_time()
+    result = function()
+    return result, 1000 * (time.process_time() - started)
+
+
+def agreement(found: bytes | None, message: bytes) -> float:
+    """Share of equal bits; one half, as by chance, where nothing was read."""
+    if found is None or len(found) != len(message):
+        return 0.5
+    return 1 - (int.from_bytes(found) ^ int.from_bytes(message)).bit_count() / (8 * len(message))
+
+
+def jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Saved as JPEG (4:2:0) and read again."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
+    with PIL.Image.open(buffer) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def psnr(original: NDArray[np.uint8], marked: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio over all channels in dB."""
+    error = float(np.mean((original.astype(np.float64) - marked) ** 2))
+    return 10 * math.log10(255**2 / error) if error else 99.0
+
+
+if __name__ == "__main__":
+    main()

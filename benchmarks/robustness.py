@@ -1,0 +1,328 @@
+"""Does the message survive? Photos x keys trials of an image mark per edit, with exact intervals.
+
+Each trial marks one photo with a fresh key and a fresh random message, edits it, and asks whether `detect` returns
+exactly that message with its checksum intact. Trial (photo, number) depends on ``--seed`` only::
+
+    python benchmarks/robustness.py --corpus DIR --photos 'images/kodak/*.png' --keys 9 --seed 1
+
+prints a Markdown table and writes ``benchmarks/results/robustness_images.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import io
+import math
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import _record
+import numpy as np
+import PIL.Image
+from _intervals import clopper_pearson, percent
+
+import watermark
+
+try:
+    from skimage.metrics import structural_similarity
+except ImportError:
+    structural_similarity = None
+
+FPR = 1e-6
+Picture = PIL.Image.Image
+Edit = Callable[[Picture, np.random.Generator], Picture]
+
+
+def jpeg(picture: Picture, quality: int) -> Picture:
+    """Saved as JPEG (4:2:0) and read again."""
+    return _through(picture, "JPEG", quality)
+
+
+def webp(picture: Picture, quality: int) -> Picture:
+    """Saved as WebP and read again."""
+    return _through(picture, "WEBP", quality)
+
+
+def scale(picture: Picture, factor: float) -> Picture:
+    """Resampled (antialiased bicubic) and left at that size."""
+    width, height = picture.size
+    return picture.resize((round(width * factor), round(height * factor)), PIL.Image.Resampling.BICUBIC)
+
+
+def crop(picture: Picture, rng: np.random.Generator, area: float) -> Picture:
+    """A rectangle of that share of the area: aspect within +-20 %, anywhere but on the 8-pixel grid of JPEG."""
+    width, height = picture.size
+    aspect = math.exp(rng.uniform(math.log(1 / 1.2), math.log(1.2)))
+    wide, high = round(width * math.sqrt(area * aspect)), round(height * math.sqrt(area / aspect))
+    wide, high = min(wide, width), min(high, height)
+    while True:
+        x, y = int(rng.integers(0, width - wide + 1)), int(rng.integers(0, height - high + 1))
+        if x % 8 and y % 8:
+            return picture.crop((x, y, x + wide, y + high))
+
+
+def values(picture: Picture, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
+    """Grey levels changed, rounded and clipped to 0..255."""
+    levels = change(np.arange(256, dtype=np.float64))
+    return picture.point(np.clip(np.rint(levels), 0, 255).astype(int).tolist() * len(picture.getbands()))
+
+
+def noise(picture: Picture, rng: np.random.Generator, deviation: float) -> Picture:
+    """Independent normal noise on every channel."""
+    pixels = np.asarray(picture)
+    noisy = np.rint(pixels + rng.normal(0, deviation, pixels.shape))
+    return PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def social(picture: Picture) -> Picture:
+    """What an upload does: longest side to 1080 pixels, then JPEG 71."""
+    return jpeg(scale(picture, 1080 / max(picture.size)), 71)
+
+
+REQUIRED: dict[str, Edit] = {
+    "untouched": lambda picture, rng: picture,
+    "JPEG 50": lambda picture, rng: jpeg(picture, 50),
+    "scaled 0.5, left so": lambda picture, rng: scale(picture, 0.5),
+    "unaligned crop to half the area": lambda picture, rng: crop(picture, rng, 0.5),
+    "brightness 1.3": lambda picture, rng: values(picture, lambda x: 1.3 * x),
+    "contrast 1.5": lambda picture, rng: values(picture, lambda x: 1.5 * (x - 127.5) + 127.5),
+}
+"""The edits for which the image mark has targets."""
+
+EXTRA: dict[str, Edit] = {
+    "JPEG 70": lambda picture, rng: jpeg(picture, 70),
+    "JPEG 30": lambda picture, rng: jpeg(picture, 30),
+    "WebP 50": lambda picture, rng: webp(picture, 50),
+    "noise 10": lambda picture, rng: noise(picture, rng, 10),
+    "gamma 0.7": lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 0.7),
+    "gamma 1.4": lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 1.4),
+    "scaled 0.75": lambda picture, rng: scale(picture, 0.75),
+    "scaled 2": lambda picture, rng: scale(picture, 2.0),
+    "scaled 0.5, JPEG 70": lambda picture, rng: jpeg(scale(picture, 0.5), 70),
+    "scaled 0.5 to 2 at random, JPEG 70": lambda picture, rng: jpeg(scale(picture, 2 ** rng.uniform(-1, 1)), 70),
+    "crop to half, JPEG 70": lambda picture, rng: jpeg(crop(picture, rng, 0.5), 70),
+    "crop to a quarter": lambda picture, rng: crop(picture, rng, 0.25),
+    "crop to half, scaled 0.7, JPEG 75": lambda picture, rng: jpeg(scale(crop(picture, rng, 0.5), 0.7), 75),
+    "longest side to 1080, JPEG 71": lambda picture, rng: social(picture),
+    "mirrored": lambda picture, rng: picture.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT),
+    "rotated by 5 degrees, not cropped": lambda picture, rng: picture.rotate(5, PIL.Image.Resampling.BICUBIC),
+}
+"""Further edits, reported apart, with no target."""
+
+
+def main() -> None:
+    """Runs the trials."""
+    options = parse()
+    corpus = Path(options.corpus)
+    photos = sorted(p.relative_to(corpus).as_posix() for p in corpus.glob(options.photos) if p.is_file())
+    photos = photos[: options.limit]
+    if not photos:
+        raise SystemExit(f"no photo matches {options.photos!r} in the corpus folder")
+    parameters = {"payload_bits": options.payload_bits, **dict(map(setting, options.set))}
+    jobs = [
+        (photo, number, options.scheme, parameters, options.seed, options.rows, options.corpus)
+        for photo in photos
+        for number in range(options.keys)
+    ]
+    started = time.time()
+    context = get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        trials = list(pool.map(trial, jobs, chunksize=max(1, len(jobs) // (8 * options.processes))))
+    results = summary(trials, options.rows)
+    results = {
+        "scheme": options.scheme,
+        "parameters": parameters,
+        "photos": options.photos,
+        "photos_used": len(photos),
+        "keys_per_photo": options.keys,
+        "seed": options.seed,
+        "seconds": round(time.time() - started),
+        **results,
+    }
+    markdown = tables(results)
+    print("\n\n".join(markdown.values()))
+    if not options.no_record:
+        path = _record.save("robustness_images", results, markdown=markdown, packages=["scikit-image"], out=options.out)
+        print(f"\nwritten: {path.name}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default=os.environ.get("WATERMARK_DATA"), help="folder of photos ($WATERMARK_DATA)")
+    parser.add_argument("--photos", default="images/kodak/*.png", help="glob in the corpus folder")
+    parser.add_argument("--limit", type=int, help="use the first so many photos only")
+    parser.add_argument("--keys", type=int, default=9, help="keys, hence trials, per photo and edit")
+    parser.add_argument("--seed", type=int, default=1, help="chooses keys, messages and random edits")
+    parser.add_argument("--scheme", default="image.spectral")
+    parser.add_argument("--payload-bits", type=int, default=64)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="scheme parameter")
+    parser.add_argument("--rows", choices=["required", "extra", "all"], default="all")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", help="where to write the record")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+    options = parser.parse_args()
+    if not options.corpus:
+        parser.error("pass --corpus DIR or set WATERMARK_DATA")
+    return options
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`, the value as a Python literal or as it is."""
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+def edits(rows: str) -> dict[str, Edit]:
+    """The edits of a choice of rows."""
+    return {"required": REQUIRED, "extra": EXTRA, "all": REQUIRED | EXTRA}[rows]
+
+
+def trial(job: tuple[str, int, str, dict[str, Any], int, str, str]) -> dict[str, Any]:
+    """Marks one photo with one key, and tries every edit."""
+    photo, number, scheme, parameters, seed, rows, corpus = job
+    watermark.set_threads(1)
+    digest = hashlib.sha256(f"robustness/{seed}/{photo}/{number}".encode())
+    key = watermark.Key.from_bytes(digest.digest())
+    rng = np.random.default_rng([*digest.digest()])
+    message = rng.bytes(parameters["payload_bits"] // 8)
+    mark = watermark.load(scheme, key, **parameters)
+    with PIL.Image.open(Path(corpus, photo)) as opened:
+        picture = opened.convert("RGB")
+
+    started = time.process_time()
+    marked = mark.embed(picture, message)
+    embed_ms = 1000 * (time.process_time() - started)
+    outcomes = {}
+    for name, edit in edits(rows).items():
+        # Rows do not share random numbers, so that adding one changes no other.
+        edited = edit(marked, np.random.default_rng([*digest.digest(), *name.encode()]))
+        started = time.process_time()
+        found = mark.detect(edited)
+        outcomes[name] = {
+            "exact": bool(found.payload_ok and found.payload == message),
+            "false": bool(found.payload_ok and found.payload != message),
+            "detected": bool(found.detected(FPR)),
+            "log10_p": round(found.log10_p, 2),
+            "ms": round(1000 * (time.process_time() - started), 2),
+        }
+    return {
+        "photo": photo,
+        "number": number,
+        "psnr": psnr(picture, marked),
+        "ssim": ssim(picture, marked),
+        "embed_ms": round(embed_ms, 2),
+        "outcomes": outcomes,
+    }
+
+
+def summary(trials: list[dict[str, Any]], rows: str) -> dict[str, Any]:
+    """One entry per edit, and the quality of the marked photos."""
+    entries = []
+    for name in edits(rows):
+        outcomes = [t["outcomes"][name] for t in trials]
+        exact = sum(o["exact"] for o in outcomes)
+        missed = defaultdict(int)
+        for t in trials:
+            missed[t["photo"]] += not t["outcomes"][name]["exact"]
+        low, high = clopper_pearson(exact, len(outcomes))
+        logs = [o["log10_p"] for o in outcomes]
+        entries.append(
+            {
+                "edit": name,
+                "required": name in REQUIRED,
+                "exact": exact,
+                "trials": len(outcomes),
+                "rate": exact / len(outcomes),
+                "interval_95": [low, high],
+                "false_payloads": sum(o["false"] for o in outcomes),
+                "detected_at_1e-6": sum(o["detected"] for o in outcomes),
+                "median_log10_p": statistics.median(logs),
+                "largest_log10_p": max(logs),
+                "median_detect_cpu_ms": statistics.median(o["ms"] for o in outcomes),
+                "missed_by_photo": {photo: count for photo, count in sorted(missed.items()) if count},
+            }
+        )
+    quality = {"psnr_db": spread([t["psnr"] for t in trials], min)}
+    if all(t["ssim"] is not None for t in trials):
+        quality["ssim"] = spread([t["ssim"] for t in trials], min)
+    quality["median_embed_cpu_ms"] = statistics.median(t["embed_ms"] for t in trials)
+    return {"quality": quality, "edits": entries}
+
+
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """The results in Markdown: what was run, the edits with a target, the others."""
+    quality = results["quality"]
+    fidelity = "; ".join(
+        f"{name} mean {quality[key]['mean']:.{digits}f}, lowest {quality[key]['lowest']:.{digits}f}"
+        for name, key, digits in (("PSNR in dB:", "psnr_db", 2), ("SSIM:", "ssim", 4))
+        if key in quality
+    )
+    wrong = sum(entry["false_payloads"] for entry in results["edits"])
+    parts = {
+        "setting": f"`{results['scheme']}`, {results['parameters']['payload_bits']} bits: {results['photos_used']} photos "
+        f"x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. Wrong messages vouched for: {wrong}."
+    }
+    for part, title, required in (("required", "Edit", True), ("extra", "Further edit", False)):
+        chosen = [entry for entry in results["edits"] if entry["required"] is required]
+        if chosen:
+            parts[part] = _table(title, chosen)
+    return parts
+
+
+def _table(title: str, entries: list[dict[str, Any]]) -> str:
+    lines = [
+        f"| {title} | exact message | 95 % interval | found at 1e-6 | median log10 p | detect, CPU ms |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in entries:
+        low, high = entry["interval_95"]
+        lines.append(
+            f"| {entry['edit']} | {entry['exact']} / {entry['trials']} = {percent(entry['rate'])} % "
+            f"| {percent(low)} to {percent(high)} % | {entry['detected_at_1e-6']} | {entry['median_log10_p']:.0f} "
+            f"| {entry['median_detect_cpu_ms']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def psnr(original: Picture, marked: Picture) -> float:
+    """Peak signal-to-noise ratio over all channels in dB (peak 255); 99 for equal pictures."""
+    difference = np.asarray(original, np.float64) - np.asarray(marked, np.float64)
+    error = float(np.mean(difference**2))
+    return 10 * math.log10(255**2 / error) if error else 99.0
+
+
+def ssim(original: Picture, marked: Picture) -> float | None:
+    """Structural similarity of luma with the settings of Wang et al. (2004); None without scikit-image."""
+    if structural_similarity is None:
+        return None
+    luma = [np.asarray(picture.convert("L")) for picture in (original, marked)]
+    return float(structural_similarity(*luma, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+
+
+def spread(numbers: list[float], worst: Callable[[list[float]], float]) -> dict[str, float]:
+    """Mean, median and worst."""
+    return {"mean": statistics.fmean(numbers), "median": statistics.median(numbers), "lowest": worst(numbers)}
+
+
+def _through(picture: Picture, file_format: str, quality: int) -> Picture:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, quality=quality)
+    with PIL.Image.open(buffer) as opened:
+        return opened.convert("RGB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+// What the binding files of _core share.
+#pragma once
+#include <string>
+
+#include "bind/tensor.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu/parallel.hpp"
+
+namespace watermark {
+
+// The kernels of one instruction set; the best for an empty name. Throws ValueError.
+const Kernels& pick(const std::string& isa);
+
+void bind_pictures(py::module_& m);
+
+}  // namespace watermark

@@ -1,0 +1,275 @@
+// Bindings of the picture kernels: checks arrays, hands out scratch memory, spreads rows over threads.
+#include <cmath>
+#include <vector>
+
+#include "bind/bind.hpp"
+
+namespace watermark {
+namespace {
+
+constexpr int64_t rows_per_task = 64;
+
+using Scratch = std::vector<float>;
+Scratch scratch(int64_t floats) { return Scratch(static_cast<size_t>(floats)); }
+
+Pixels pixels_of(const Tensor& tensor) {
+  const auto v = tensor.view<const uint8_t, 3>(kDLCPU);
+  require(v.shape[0] >= 1 && v.shape[1] >= 1, "pixels must not be empty");
+  require(v.shape[2] >= 1 && v.shape[2] <= 4, "pixels must have 1 to 4 channels");
+  return {v.data, v.shape[0], v.shape[1], v.shape[2], v.strides[0], v.strides[1], v.strides[2]};
+}
+
+void luma(py::handle pixels, double factor, py::handle out, const std::string& isa) {
+  const Tensor pixels_(pixels, "pixels"), out_(out, "out");
+  const Pixels p = pixels_of(pixels_);
+  const auto o = out_.dense<float, 2>();
+  require(factor >= 1, "factor must be at least 1");
+  const auto fits = [factor](int64_t reduced, int64_t full) {
+    return reduced >= 1 && static_cast<double>(reduced - 1) * factor < static_cast<double>(full) &&
+           static_cast<double>(reduced) * factor <= static_cast<double>(full) + factor;
+  };
+  require(fits(o.shape[0], p.height) && fits(o.shape[1], p.width), "out does not have the reduced shape");
+  require(factor > 1 || (o.shape[0] == p.height && o.shape[1] == p.width), "out does not have the reduced shape");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.shape[0], rows_per_task, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(2 * p.width);
+    kernel.luma(p, factor, begin, end, o.shape[1], o.data, s.data());
+  });
+}
+
+void blur(py::handle image, py::handle taps, py::handle out, const std::string& isa) {
+  const Tensor image_(image, "image"), taps_(taps, "taps"), out_(out, "out");
+  const auto in = image_.dense<const float, 2>();
+  const auto t = taps_.dense<const float, 1>();
+  const auto o = out_.dense<float, 2>();
+  require(in.shape[0] == o.shape[0] && in.shape[1] == o.shape[1], "image and out must have one shape");
+  require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
+  require(in.size() == 0 || in.data != o.data, "blur cannot work in place");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(in.size() ? in.shape[0] : 0, rows_per_task, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(in.shape[1] + 2 * (t.shape[0] - 1));
+    kernel.blur(in.data, in.shape[0], in.shape[1], t.data, static_cast<int>(t.shape[0]), begin, end, o.data, s.data());
+  });
+}
+
+void cells(py::handle y, py::handle low, py::handle high, py::handle means, const std::string& isa) {
+  const Tensor y_(y, "y"), low_(low, "low"), high_(high, "high"), means_(means, "means");
+  const auto a = y_.dense<const float, 2>(), b = low_.dense<const float, 2>();
+  const auto h = high_.dense<float, 2>();
+  const auto m = means_.dense<float, 3>();
+  for (int i = 0; i < 2; ++i)
+    require(a.shape[i] == b.shape[i] && a.shape[i] == h.shape[i] && m.shape[i + 1] == (a.shape[i] + 3) / 4,
+            "low and high must have the shape of y, means one entry per 4 x 4 cell");
+  require(m.shape[0] == 3, "means must hold 3 maps");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(m.size() ? m.shape[1] : 0, rows_per_task / 4, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(3 * a.shape[1]);
+    kernel.cells(a.data, b.data, a.shape[0], a.shape[1], begin, end, h.data, m.data, s.data());
+  });
+}
+
+void whiten(py::handle high, py::handle weight, double clip, py::handle vertical, py::handle horizontal, py::handle out,
+            const std::string& isa) {
+  const Tensor high_(high, "high"), weight_(weight, "weight"), vertical_(vertical, "vertical"),
+      horizontal_(horizontal, "horizontal"), out_(out, "out");
+  const auto in = high_.dense<const float, 2>(), w = weight_.dense<const float, 2>();
+  const auto v = vertical_.dense<const float, 1>(), h = horizontal_.dense<const float, 1>();
+  const auto o = out_.dense<float, 2>();
+  const int64_t height = in.shape[0], width = in.shape[1];
+  require(o.shape[0] == height && o.shape[1] == width, "high and out must have one shape");
+  require(in.size() > 0 && w.size() > 0, "high and weight must not be empty");
+  require(v.shape[0] == height && h.shape[0] == width, "the windows must have the lengths of the sides");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  Scratch sums = scratch(height);
+  parallel_for(height, rows_per_task, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(3 * width + w.shape[1] + 1);
+    kernel.weigh(in.data, width, w.data, w.shape[0], w.shape[1], begin, end, o.data, sums.data(), s.data());
+  });
+  double total = 0;
+  for (float row : sums) total += static_cast<double>(row);
+  const float scale = static_cast<float>(1 / (std::sqrt(total / static_cast<double>(in.size())) + 1e-9));
+  parallel_for(height, rows_per_task, [&](int64_t begin, int64_t end) {
+    kernel.clip_and_taper(o.data, width, scale, static_cast<float>(clip), v.data, h.data, begin, end);
+  });
+}
+
+void fold(py::handle y, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto o = out_.dense<float, 2>();
+  require(o.shape[0] == o.shape[1] && o.shape[0] >= 1, "out must be a square tile");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  kernel.fold(in.data, in.shape[0], in.shape[1], o.shape[0], o.data);
+}
+
+void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, double factor, py::handle out,
+                 const std::string& isa) {
+  const Tensor pixels_(pixels, "pixels"), tile_(tile, "tile"), amplitude_(amplitude, "amplitude"), out_(out, "out");
+  const Pixels p = pixels_of(pixels_);
+  const auto t = tile_.dense<const float, 2>(), a = amplitude_.dense<const float, 2>();
+  const auto o = out_.dense<uint8_t, 3>();
+  require(t.shape[0] == t.shape[1] && t.shape[0] >= 4, "tile must be a square of at least 4");
+  require(a.size() > 0 && factor >= 1, "amplitude must not be empty, and factor at least 1");
+  require(o.shape[0] == p.height && o.shape[1] == p.width && o.shape[2] == p.channels, "out must have the shape of pixels");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  Scratch wide = scratch(t.shape[0] * p.width);
+  parallel_for(t.shape[0], 16, [&](int64_t begin, int64_t end) {
+    kernel.widen_tile(t.data, t.shape[0], factor, begin, end, p.width, wide.data());
+  });
+  parallel_for(p.height, rows_per_task, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(5 * p.width + a.shape[1] + 2);
+    kernel.add_pattern(p, wide.data(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o.data, s.data());
+  });
+}
+
+const Turns& turns() {
+  static const Turns* made = [] {
+    auto* t = new Turns;
+    const auto angle = [](int64_t i) { return 2 * M_PI * static_cast<double>(i % field) / static_cast<double>(field); };
+    for (int64_t i = 0; i < field; ++i)
+      t->re[i] = static_cast<float>(std::cos(angle(i))), t->im[i] = static_cast<float>(-std::sin(angle(i)));
+    for (int64_t k = 0; k < 32; ++k)
+      for (int64_t n = 0; n < 32; ++n) t->pass_re[k][n] = t->re[k * n], t->pass_im[k][n] = t->im[k * n];
+    return t;
+  }();
+  return *made;
+}
+
+void spectrum(py::handle y, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto o = out_.dense<float, 2>();
+  require(in.shape[0] >= 1 && in.shape[0] <= field && in.shape[1] >= 1 && in.shape[1] <= field, "y must fit the field");
+  require(o.shape[0] == field && o.shape[1] == 2 * half_field, "out must hold 1024 x 513 complex numbers");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  Scratch re = scratch(in.shape[0] * field_stride), im = re;
+  parallel_for((in.shape[0] + 1) / 2, 16, [&](int64_t begin, int64_t end) {
+    kernel.spectrum_rows(in.data, in.shape[0], in.shape[1], begin, end, turns(), re.data(), im.data());
+  });
+  parallel_for((half_field + 7) / 8, 4, [&](int64_t begin, int64_t end) {
+    Scratch s = scratch(16 * field);
+    kernel.spectrum_columns(re.data(), im.data(), in.shape[0], begin, end, turns(), o.data, s.data());
+  });
+}
+
+// A spectrum with its noise map, and lines or hypotheses as rows of doubles.
+struct Lattice {
+  Lattice(py::handle values, py::handle level, py::handle lines)
+      : values_(values, "values"), level_(level, "level"), lines_(lines, "lines"),
+        values(values_.dense<const float, 2>()), level(level_.dense<const float, 2>()), lines(lines_.dense<const double, 2>()) {
+    require(this->values.shape[0] == field && this->values.shape[1] == 2 * half_field, "values must be a spectrum");
+    require(this->level.shape[0] == noise_rows && this->level.shape[1] == noise_columns, "level must be a noise map");
+    require(this->lines.shape[1] == 2, "lines must have two columns");
+  }
+
+ private:
+  Tensor values_, level_, lines_;
+
+ public:
+  View<const float, 2> values, level;
+  View<const double, 2> lines;
+};
+
+void noise(py::handle values, py::handle out, const std::string& isa) {
+  const Tensor values_(values, "values"), out_(out, "out");
+  const auto v = values_.dense<const float, 2>();
+  const auto o = out_.dense<float, 2>();
+  require(v.shape[0] == field && v.shape[1] == 2 * half_field, "values must be a spectrum");
+  require(o.shape[0] == noise_rows && o.shape[1] == noise_columns, "out must be a noise map");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  Scratch s = scratch(2 * noise_rows * noise_columns);
+  kernel.noise(v.data, o.data, s.data());
+}
+
+void scores(py::handle values, py::handle level, py::handle maps, py::handle lines, py::handle out,
+            const std::string& isa) {
+  const Lattice lattice(values, level, lines);
+  const Tensor maps_(maps, "maps"), out_(out, "out");
+  const auto m = maps_.dense<const double, 3>();
+  const auto o = out_.dense<float, 1>();
+  require(m.shape[1] == 2 && m.shape[2] == 2 && m.shape[0] == o.shape[0], "maps must hold one 2 x 2 matrix per score");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(m.shape[0], 64, [&](int64_t begin, int64_t end) {
+    kernel.scores(lattice.values.data, lattice.level.data, m.data, begin, end, lattice.lines.data, lattice.lines.shape[0], o.data);
+  });
+}
+
+double refine(py::handle values, py::handle level, py::handle map, py::handle lines, int reach, const std::string& isa) {
+  const Lattice lattice(values, level, lines);
+  const Tensor map_(map, "map");
+  const auto m = map_.dense<double, 2>();
+  require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(reach >= 1 && reach <= 16, "reach must be 1 to 16");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  return kernel.refine(lattice.values.data, lattice.level.data, m.data, lattice.lines.data, lattice.lines.shape[0], reach);
+}
+
+void sample(py::handle values, py::handle level, py::handle map, py::handle lines, py::handle sinc, py::handle out,
+            const std::string& isa) {
+  const Lattice lattice(values, level, lines);
+  const Tensor map_(map, "map"), sinc_(sinc, "sinc"), out_(out, "out");
+  const auto m = map_.dense<const double, 2>();
+  const auto table = sinc_.dense<const float, 1>();
+  const auto o = out_.dense<float, 1>();
+  require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(table.shape[0] == 4097, "sinc must hold 4097 entries");
+  require(o.shape[0] == 2 * lattice.lines.shape[0], "out must hold one complex number per line");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  kernel.sample(lattice.values.data, lattice.level.data, m.data, lattice.lines.data, lattice.lines.shape[0], table.data, o.data);
+}
+
+py::tuple locate(py::handle sync, py::handle lines, int64_t period, const std::string& isa) {
+  const Tensor sync_(sync, "sync"), lines_(lines, "lines");
+  const auto v = sync_.dense<const float, 1>();
+  const auto n = lines_.dense<const int64_t, 2>();
+  require(n.shape[1] == 2 && v.shape[0] == 2 * n.shape[0] && n.shape[0] <= 64, "sync must hold a complex number per line, at most 64");
+  require(period >= 4 && period <= 1024 && period % 4 == 0, "period must be a multiple of 4 up to 1024");
+  const Kernels& kernel = pick(isa);
+  double found[3];
+  {
+    py::gil_scoped_release release;
+    const int64_t grid = 2 * period;
+    Scratch turn = scratch(2 * grid), s = scratch(2 * grid * n.shape[0]);
+    for (int64_t i = 0; i < grid; ++i) {
+      const double angle = 2 * M_PI * static_cast<double>(i) / static_cast<double>(grid);
+      turn[static_cast<size_t>(i)] = static_cast<float>(std::cos(angle));
+      turn[static_cast<size_t>(grid + i)] = static_cast<float>(std::sin(angle));
+    }
+    kernel.locate(v.data, n.data, n.shape[0], period, turn.data(), turn.data() + grid, s.data(), found);
+  }
+  return py::make_tuple(found[0], found[1], found[2]);
+}
+
+}  // namespace
+
+void bind_pictures(py::module_& m) {
+  const auto isa = py::arg("isa") = "";
+  m.def("luma", &luma, py::arg("pixels"), py::arg("factor"), py::arg("out"), isa);
+  m.def("blur", &blur, py::arg("image"), py::arg("taps"), py::arg("out"), isa);
+  m.def("cells", &cells, py::arg("y"), py::arg("low"), py::arg("high"), py::arg("means"), isa);
+  m.def("whiten", &whiten, py::arg("high"), py::arg("weight"), py::arg("clip"), py::arg("vertical"), py::arg("horizontal"),
+        py::arg("out"), isa);
+  m.def("fold", &fold, py::arg("y"), py::arg("out"), isa);
+  m.def("add_pattern", &add_pattern, py::arg("pixels"), py::arg("tile"), py::arg("amplitude"), py::arg("factor"),
+        py::arg("out"), isa);
+  m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
+  m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
+  m.def("scores", &scores, py::arg("values"), py::arg("level"), py::arg("maps"), py::arg("lines"), py::arg("out"), isa);
+  m.def("refine", &refine, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
+  m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
+        py::arg("out"), isa);
+  m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), isa);
+}
+
+}  // namespace watermark

@@ -1,0 +1,276 @@
+// Reading lines out of a spectrum: see watermark/ops/lattice.py for what each function computes.
+#pragma once
+#include "kernels/fft.hpp"
+#include "kernels/portable.hpp"
+
+namespace watermark::WM_ISA {
+
+#ifndef __CUDACC__
+
+struct Complex {
+  float re, im;
+};
+
+// A picture's spectrum (interleaved, as numpy.fft.rfft2 orders it) and its noise map.
+struct SpectrumView {
+  const float* values;
+  const float* level;
+
+  WM_FN Complex at(const float* values, int64_t x, int64_t y) {
+    const bool flip = x < 0;
+    const int64_t row = (flip ? -y : y) & (field - 1), column = flip ? -x : x;
+    const float* v = values + 2 * (row * half_field + column);
+    return {v[0], flip ? -v[1] : v[1]};
+  }
+  WM_FN float noise_at(const float* level, int64_t x, int64_t y) {
+    const int64_t row = (x < 0 ? -y : y) & (field - 1), column = x < 0 ? -x : x;
+    return level[((row + noise_cell / 2) / noise_cell % noise_rows) * noise_columns + (column + noise_cell / 2) / noise_cell];
+  }
+  float ratio(int64_t x, int64_t y) const {
+    const Complex v = at(values, x, y);
+    return (v.re * v.re + v.im * v.im) / noise_at(level, x, y);
+  }
+};
+
+// Mean power of each cell, each power at most limit (null: no limit), averaged over 3 x 3 cells. scratch: one map.
+static inline void average_power(const float* values, const float* limit, float factor, float* out, float* scratch) {
+  const auto power = [&](int64_t row, int64_t column) {
+    const int64_t distance = row < field - row ? row : field - row;
+    if (distance < 4 && column < 4) return 0.0f;
+    const float* v = values + 2 * (row * half_field + column);
+    return v[0] * v[0] + v[1] * v[1];
+  };
+  for (int64_t i = 0; i < noise_rows; ++i)
+    for (int64_t j = 0; j < noise_columns; ++j) {
+      const float most = limit ? factor * limit[i * noise_columns + j] : __builtin_inff();
+      float total = 0.0f;
+      for (int64_t dy = 0; dy < noise_cell; ++dy) {
+        const int64_t row = (noise_cell * i + dy - noise_cell / 2) & (field - 1), opposite = (field - row) & (field - 1);
+        if (j && j < noise_columns - 1) {
+          const float* v = values + 2 * (row * half_field + noise_cell * j - noise_cell / 2);
+          const f32x8 a = load<f32x8>(v), b = load<f32x8>(v + 8), aa = a * a, bb = b * b;
+          f32x8 p = __builtin_shuffle(aa, bb, i32x8{0, 2, 4, 6, 8, 10, 12, 14}) +
+                    __builtin_shuffle(aa, bb, i32x8{1, 3, 5, 7, 9, 11, 13, 15});
+          p = p < most ? p : most + (p - p);
+          for (int k = 0; k < 8; ++k) total += p[k];
+        } else {
+          for (int64_t dx = 0; dx < noise_cell; ++dx) {
+            const int64_t column = noise_cell * j + dx - noise_cell / 2;
+            const float p = column < 0             ? power(opposite, -column)
+                            : column >= half_field ? power(opposite, field - column)
+                                                   : power(row, column);
+            total += p < most ? p : most;
+          }
+        }
+      }
+      scratch[i * noise_columns + j] = total / (noise_cell * noise_cell);
+    }
+  for (int64_t i = 0; i < noise_rows; ++i)
+    for (int64_t j = 0; j < noise_columns; ++j) {
+      float total = 0.0f;
+      for (int64_t dy = -1; dy <= 1; ++dy)
+        for (int64_t dx = -1; dx <= 1; ++dx) {
+          int64_t row = i + dy, column = j + dx;
+          if (column < 0) row = -row, column = 1;
+          if (column == noise_columns) column = noise_columns - 1;
+          total += scratch[(row & (noise_rows - 1)) * noise_columns + column];
+        }
+      out[i * noise_columns + j] = total / 9.0f;
+    }
+}
+
+// scratch: two maps.
+static inline void noise_map(const float* values, float* out, float* scratch) {
+  float *cells = scratch, *before = scratch + noise_rows * noise_columns;
+  average_power(values, nullptr, 1.0f, before, cells);
+  average_power(values, before, 3.0f, out, cells);
+  for (int64_t i = 0; i < noise_rows * noise_columns; ++i) before[i] = out[i];
+  average_power(values, before, 4.0f, out, cells);
+  for (int64_t i = 0; i < noise_rows * noise_columns; ++i) out[i] = 1.08f * out[i] + 1e-20f;
+}
+
+constexpr float most_ratio = 8.0f;
+WM_FN int64_t nearest(double x) { return static_cast<int64_t>(__builtin_rint(x)); }
+
+// g: 2 x 2, row major; f: (x, y).
+WM_FN void map_line(const double* g, const double* f, double& x, double& y) {
+  x = g[0] * f[0] + g[1] * f[1];
+  y = g[2] * f[0] + g[3] * f[1];
+}
+WM_FN bool within(double x, double y, double limit) { return x < limit && x > -limit && y < limit && y > -limit; }
+
+static inline float pooled_score(const SpectrumView& s, const double* g, const double* lines, int64_t count) {
+  float total = 0.0f;
+  for (int64_t k = 0; k < count; ++k) {
+    double x, y;
+    map_line(g, lines + 2 * k, x, y);
+    if (!within(x, y, 0.49)) {
+      total += 2.5f;
+      continue;
+    }
+    const int64_t cx = nearest(x * field), cy = nearest(y * field);
+    float best = 0.0f;
+    for (int64_t dy = -1; dy <= 1; ++dy)
+      for (int64_t dx = -1; dx <= 1; ++dx) {
+        const float r = s.ratio(cx + dx, cy + dy);
+        best = r > best ? r : best;
+      }
+    total += best < most_ratio ? best : most_ratio;
+  }
+  return total;
+}
+
+static inline double interpolated_score(const SpectrumView& s, const double* g, const double* lines, int64_t count) {
+  double total = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    double x, y;
+    map_line(g, lines + 2 * k, x, y);
+    if (!within(x, y, 0.49)) {
+      total += 1;
+      continue;
+    }
+    const double px = x * field, py = y * field, fx = __builtin_floor(px), fy = __builtin_floor(py);
+    const int64_t ix = static_cast<int64_t>(fx), iy = static_cast<int64_t>(fy);
+    const double tx = px - fx, ty = py - fy;
+    const double r = (1 - ty) * ((1 - tx) * static_cast<double>(s.ratio(ix, iy)) + tx * static_cast<double>(s.ratio(ix + 1, iy))) +
+                     ty * ((1 - tx) * static_cast<double>(s.ratio(ix, iy + 1)) + tx * static_cast<double>(s.ratio(ix + 1, iy + 1)));
+    total += r < static_cast<double>(most_ratio) ? r : static_cast<double>(most_ratio);
+  }
+  return total;
+}
+
+// Offset of the top of the parabola through three neighbours of a maximum, within half a step.
+WM_FN double parabola_top(float left, float middle, float right) {
+  const float bend = left - 2.0f * middle + right;
+  if (bend > -1e-6f) return 0;
+  const float offset = 0.5f * (left - right) / bend;
+  return static_cast<double>(offset < -0.5f ? -0.5f : offset > 0.5f ? 0.5f : offset);
+}
+
+// Fits g (in place) to the peaks near the lines; returns its score.
+static inline double refine(const SpectrumView& s, double* g, const double* lines, int64_t count, int reach) {
+  constexpr double step = 1.0 / field;
+  for (int round = 0; round < 5; ++round) {
+    const int64_t r = reach - round > 1 ? reach - round : 1;
+    double ff[3] = {}, qf[4] = {};  // sums of w f f' and w q f'
+    for (int64_t k = 0; k < count; ++k) {
+      const double* f = lines + 2 * k;
+      double x, y;
+      map_line(g, f, x, y);
+      const double margin = 0.5 - static_cast<double>(r + 2) * step;
+      if (!within(x, y, margin)) continue;
+      const int64_t cx = nearest(x * field), cy = nearest(y * field);
+      float best = -1.0f;
+      int64_t bx = cx, by = cy;
+      for (int64_t dy = -r; dy <= r; ++dy)
+        for (int64_t dx = -r; dx <= r; ++dx) {
+          const float v = s.ratio(cx + dx, cy + dy);
+          if (v > best) best = v, bx = cx + dx, by = cy + dy;
+        }
+      if (best < 2.0f) continue;
+      const float peak = __builtin_sqrtf(best);
+      const double qx = (static_cast<double>(bx) + parabola_top(__builtin_sqrtf(s.ratio(bx - 1, by)), peak,
+                                                                __builtin_sqrtf(s.ratio(bx + 1, by)))) * step;
+      const double qy = (static_cast<double>(by) + parabola_top(__builtin_sqrtf(s.ratio(bx, by - 1)), peak,
+                                                                __builtin_sqrtf(s.ratio(bx, by + 1)))) * step;
+      double w = static_cast<double>(best < most_ratio ? best : most_ratio) - 1.5;
+      const double far = ((qx - x) * (qx - x) + (qy - y) * (qy - y)) / (step * step);
+      w = w * w / (1 + far / 4);
+      ff[0] += w * f[0] * f[0], ff[1] += w * f[0] * f[1], ff[2] += w * f[1] * f[1];
+      qf[0] += w * qx * f[0], qf[1] += w * qx * f[1], qf[2] += w * qy * f[0], qf[3] += w * qy * f[1];
+    }
+    const double ridge = 0.02 * (ff[0] + ff[2]) + 1e-12;  // towards the old g: keeps sparse sets of lines stable
+    ff[0] += ridge, ff[2] += ridge;
+    for (int i = 0; i < 4; ++i) qf[i] += ridge * g[i];
+    const double determinant = ff[0] * ff[2] - ff[1] * ff[1];
+    if (determinant <= 1e-18) break;
+    double next[4];
+    for (int i = 0; i < 4; i += 2) {
+      next[i] = (qf[i] * ff[2] - qf[i + 1] * ff[1]) / determinant;
+      next[i + 1] = (qf[i + 1] * ff[0] - qf[i] * ff[1]) / determinant;
+    }
+    if (interpolated_score(s, next, lines, count) < interpolated_score(s, g, lines, count) - 2) break;
+    for (int i = 0; i < 4; ++i) g[i] = next[i];
+  }
+  double score = interpolated_score(s, g, lines, count), move = 3 * step;
+  for (int level = 0; level < 6; ++level, move *= 0.6)
+    for (int pass = 0; pass < 6; ++pass) {
+      bool better = false;
+      for (int i = 0; i < 8; ++i) {
+        const double old = g[i / 2];
+        g[i / 2] = old + (i % 2 ? move : -move);
+        const double now = interpolated_score(s, g, lines, count);
+        if (now > score + 1e-9)
+          score = now, better = true;
+        else
+          g[i / 2] = old;
+      }
+      if (!better) break;
+    }
+  return score;
+}
+
+constexpr int sinc_reach = 4, sinc_steps = 1024;
+
+static inline void sample_lines(const SpectrumView& s, const double* g, const double* lines, int64_t count,
+                                const float* sinc, float* out) {
+  for (int64_t k = 0; k < count; ++k) {
+    double x, y;
+    map_line(g, lines + 2 * k, x, y);
+    out[2 * k] = out[2 * k + 1] = 0.0f;
+    if (!within(x, y, 0.485)) continue;
+    x *= field, y *= field;
+    const int64_t left = static_cast<int64_t>(__builtin_floor(x)) - sinc_reach + 1;
+    const int64_t top = static_cast<int64_t>(__builtin_floor(y)) - sinc_reach + 1;
+    float wx[2 * sinc_reach], wy[2 * sinc_reach];
+    for (int i = 0; i < 2 * sinc_reach; ++i) {
+      wx[i] = sinc[nearest(__builtin_fabs(x - static_cast<double>(left + i)) * sinc_steps)];
+      wy[i] = sinc[nearest(__builtin_fabs(y - static_cast<double>(top + i)) * sinc_steps)];
+    }
+    float re = 0.0f, im = 0.0f;
+    for (int j = 0; j < 2 * sinc_reach; ++j) {
+      float row_re = 0.0f, row_im = 0.0f;
+      for (int i = 0; i < 2 * sinc_reach; ++i) {
+        const Complex v = SpectrumView::at(s.values, left + i, top + j);
+        row_re += wx[i] * v.re, row_im += wx[i] * v.im;
+      }
+      re += wy[j] * row_re, im += wy[j] * row_im;
+    }
+    const float scale = 1.0f / __builtin_sqrtf(SpectrumView::noise_at(s.level, nearest(x), nearest(y)));
+    out[2 * k] = re * scale, out[2 * k + 1] = im * scale;
+  }
+}
+
+// turns: cos and sin of 2 pi i / (2 period). scratch: count x 2 x 2 period floats. out: value, x, y.
+static inline void locate(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,
+                          const float* sine, float* scratch, double* out) {
+  const int64_t grid = 2 * period;
+  const auto turn = [&](int64_t product) { return ((product % grid) + grid) % grid; };
+  for (int64_t k = 0; k < count; ++k)
+    for (int64_t i = 0; i < grid; ++i) {
+      const int64_t at = turn(lines[2 * k] * i);
+      scratch[2 * k * grid + i] = cosine[at];
+      scratch[(2 * k + 1) * grid + i] = sine[at];
+    }
+  float top = -1e30f;
+  int64_t best_x = 0, best_y = 0;
+  for (int64_t j = 0; j < grid; ++j) {
+    float re[64], im[64];
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t at = turn(lines[2 * k + 1] * j);
+      re[k] = sync[2 * k] * cosine[at] - sync[2 * k + 1] * sine[at];
+      im[k] = sync[2 * k] * sine[at] + sync[2 * k + 1] * cosine[at];
+    }
+    for (int64_t i = 0; i < grid; i += 8) {
+      f32x8 total = {};
+      for (int64_t k = 0; k < count; ++k)
+        total += re[k] * load<f32x8>(scratch + 2 * k * grid + i) - im[k] * load<f32x8>(scratch + (2 * k + 1) * grid + i);
+      for (int lane = 0; lane < 8; ++lane)
+        if (total[lane] > top) top = total[lane], best_x = i + lane, best_y = j;
+    }
+  }
+  out[0] = static_cast<double>(top), out[1] = 0.5 * static_cast<double>(best_x), out[2] = 0.5 * static_cast<double>(best_y);
+}
+#endif
+
+}  // namespace watermark::WM_ISA

@@ -1,0 +1,337 @@
+// Passes over pictures: see watermark/ops/picture.py for what each computes. Each function handles a range of rows.
+#pragma once
+#include "cpu/dispatch.hpp"
+#include "kernels/portable.hpp"
+
+namespace watermark::WM_ISA {
+
+WM_FN float luma_of(float r, float g, float b) { return 0.299f * r + 0.587f * g + 0.114f * b; }
+
+// Rounds half to even; exact for |x| < 2^22.
+template <class T>
+WM_FN T round_even(T x) {
+  return (x + 12582912.0f) - 12582912.0f;
+}
+
+// Weights of Catmull-Rom interpolation at fraction t between the second and the third sample.
+WM_FN void catmull_rom(float t, float (&w)[4]) {
+  w[0] = ((-0.5f * t + 1.0f) * t - 0.5f) * t;
+  w[1] = (1.5f * t - 2.5f) * t * t + 1.0f;
+  w[2] = ((-1.5f * t + 2.0f) * t + 0.5f) * t;
+  w[3] = (0.5f * t - 0.5f) * t * t;
+}
+
+// Where an output pixel lies between the centres of two cells of `scale` pixels.
+struct Between {
+  int32_t low;
+  float share;
+};
+WM_FN Between between_cells(int64_t pixel, double scale, int64_t cells) {
+  double position = (static_cast<double>(pixel) + 0.5) / scale - 0.5;
+  const double last = static_cast<double>(cells - 1);
+  position = position < 0 ? 0 : position > last ? last : position;
+  int64_t low = static_cast<int64_t>(position);
+  if (low > cells - 2) low = cells > 1 ? cells - 2 : 0;
+  return {static_cast<int32_t>(low), static_cast<float>(position - static_cast<double>(low))};
+}
+
+#ifndef __CUDACC__
+
+static inline void luma_row(const Pixels& p, int64_t y, float* out) {
+  const uint8_t* row = p.data + y * p.row;
+  if (p.channels < 3) {
+    for (int64_t x = 0; x < p.width; ++x) out[x] = row[x * p.column];
+  } else if (p.channel == 1 && p.column == 3) {
+    for (int64_t x = 0; x < p.width; ++x) out[x] = luma_of(row[3 * x], row[3 * x + 1], row[3 * x + 2]);
+  } else {
+    const uint8_t *g = row + p.channel, *b = g + p.channel;
+    for (int64_t x = 0; x < p.width; ++x) out[x] = luma_of(row[x * p.column], g[x * p.column], b[x * p.column]);
+  }
+}
+
+WM_FN double least(double a, double b) { return a < b ? a : b; }
+
+// Rows [begin, end) of the reduced luma. scratch: 2 p.width floats.
+static inline void luma(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out,
+                        float* scratch) {
+  if (factor == 1.0) {
+    for (int64_t y = begin; y < end; ++y) luma_row(p, y, out + y * width);
+    return;
+  }
+  float *line = scratch, *sum = scratch + p.width;
+  int64_t cached = -1;
+  for (int64_t y = begin; y < end; ++y) {
+    const double top = static_cast<double>(y) * factor;
+    const double bottom = least(static_cast<double>(y + 1) * factor, static_cast<double>(p.height));
+    const float scale = static_cast<float>(1.0 / (bottom - top));
+    for (int64_t x = 0; x < p.width; ++x) sum[x] = 0.0f;
+    for (int64_t j = static_cast<int64_t>(top); static_cast<double>(j) < bottom && j < p.height; ++j) {
+      if (j != cached) luma_row(p, cached = j, line);
+      const double low = static_cast<double>(j) > top ? static_cast<double>(j) : top;
+      const float weight = scale * static_cast<float>(least(static_cast<double>(j + 1), bottom) - low);
+      for (int64_t x = 0; x < p.width; ++x) sum[x] += weight * line[x];
+    }
+    float* row = out + y * width;
+    for (int64_t x = 0; x < width; ++x) {
+      const double left = static_cast<double>(x) * factor;
+      const double right = least(static_cast<double>(x + 1) * factor, static_cast<double>(p.width));
+      int64_t i = static_cast<int64_t>(left);
+      float total = sum[i] * static_cast<float>(least(static_cast<double>(i + 1), right) - left);
+      for (++i; static_cast<double>(i + 1) <= right; ++i) total += sum[i];
+      if (static_cast<double>(i) < right && i < p.width) total += sum[i] * static_cast<float>(right - static_cast<double>(i));
+      row[x] = total / static_cast<float>(right - left);
+    }
+  }
+}
+
+WM_FN int64_t mirrored(int64_t i, int64_t size) {
+  i %= 2 * size;
+  if (i < 0) i += 2 * size;
+  return i < size ? i : 2 * size - 1 - i;
+}
+
+constexpr int max_reach = 64;
+
+// Calls body(x) with T = f32x8 on blocks that cover [0, width); the last block overlaps, a narrow row goes one by one.
+#define WM_ROW(width, body)                                            \
+  if ((width) >= 8) {                                                  \
+    for (int64_t x_ = 0; x_ < (width); x_ += 8) {                      \
+      const int64_t x = x_ + 8 <= (width) ? x_ : (width)-8;            \
+      body(f32x8, x);                                                  \
+    }                                                                  \
+  } else {                                                             \
+    for (int64_t x = 0; x < (width); ++x) {                            \
+      body(float, x);                                                  \
+    }                                                                  \
+  }
+
+// Rows [begin, end) of a separable filter. scratch: width + 2 (taps - 1) floats.
+static inline void blur(const float* in, int64_t height, int64_t width, const float* taps, int count, int64_t begin,
+                        int64_t end, float* out, float* scratch) {
+  const int reach = count - 1;
+  float* line = scratch + reach;
+  for (int64_t y = begin; y < end; ++y) {
+    const float* rows[2 * max_reach + 1];
+    for (int d = -reach; d <= reach; ++d) rows[d + reach] = in + mirrored(y + d, height) * width;
+#define WM_VERTICAL(T, x)                                                                             \
+  T total = taps[0] * load<T>(rows[reach] + x);                                                       \
+  for (int d = 1; d < count; ++d)                                                                     \
+    total += taps[d] * (load<T>(rows[reach - d] + x) + load<T>(rows[reach + d] + x));                 \
+  store(line + x, total)
+    WM_ROW(width, WM_VERTICAL)
+#undef WM_VERTICAL
+    for (int d = 1; d <= reach; ++d) {
+      line[-d] = line[mirrored(-d, width)];
+      line[width - 1 + d] = line[mirrored(width - 1 + d, width)];
+    }
+#define WM_HORIZONTAL(T, x)                                                                     \
+  T total = taps[0] * load<T>(line + x);                                                        \
+  for (int d = 1; d < count; ++d) total += taps[d] * (load<T>(line + x - d) + load<T>(line + x + d)); \
+  store(out + y * width + x, total)
+    WM_ROW(width, WM_HORIZONTAL)
+#undef WM_HORIZONTAL
+  }
+}
+
+WM_FN f32x8 magnitude(f32x8 x) { return bit_cast<f32x8>(bit_cast<u32x8>(x) & 0x7fffffffu); }
+WM_FN float magnitude(float x) { return x < 0 ? -x : x; }
+WM_FN float square_root(float x) { return __builtin_sqrtf(x); }
+WM_FN f32x8 square_root(f32x8 x) {
+#ifdef __AVX__
+  return __builtin_ia32_sqrtps256(x);
+#else
+  f32x8 r;
+  for (int i = 0; i < 8; ++i) r[i] = __builtin_sqrtf(x[i]);
+  return r;
+#endif
+}
+
+constexpr int64_t cell = 4;
+
+// Cell rows [begin, end): high = y - low, and the means of sqrt|high|, high^2 and y. scratch: 3 width floats.
+static inline void cells(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end,
+                         float* high, float* means, float* scratch) {
+  const int64_t across = (width + cell - 1) / cell, down = (height + cell - 1) / cell;
+  float *root = scratch, *square = scratch + width, *level = scratch + 2 * width;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t x = 0; x < 3 * width; ++x) scratch[x] = 0.0f;
+    const int64_t first = row * cell, last = first + cell < height ? first + cell : height;
+    for (int64_t j = first; j < last; ++j) {
+      const float *a = y + j * width, *b = low + j * width;
+      float* h = high + j * width;
+      int64_t x = 0;
+#define WM_CELL(T)                                                          \
+  const T v = load<T>(a + x), difference = v - load<T>(b + x);              \
+  store(h + x, difference);                                                 \
+  store(root + x, load<T>(root + x) + square_root(magnitude(difference)));  \
+  store(square + x, load<T>(square + x) + difference * difference);         \
+  store(level + x, load<T>(level + x) + v)
+      for (; x + 8 <= width; x += 8) {
+        WM_CELL(f32x8);
+      }
+      for (; x < width; ++x) {
+        WM_CELL(float);
+      }
+#undef WM_CELL
+    }
+    for (int64_t column = 0; column < across; ++column) {
+      const int64_t left = column * cell, right = left + cell < width ? left + cell : width;
+      const float count = static_cast<float>((last - first) * (right - left));
+      for (int map = 0; map < 3; ++map) {
+        const float* line = scratch + map * width;
+        float total = line[left];
+        for (int64_t x = left + 1; x < right; ++x) total += line[x];
+        means[(map * down + row) * across + column] = total / count;
+      }
+    }
+  }
+}
+
+// One picture row of a map on the cell grid. mixed: `across` floats of scratch.
+static inline void expand_row(const float* grid, int64_t across, Between vertical, int64_t down, const Between* horizontal,
+                              int64_t width, float* mixed, float* out) {
+  const float* upper = grid + vertical.low * across;
+  const float* lower = vertical.low + 1 < down ? upper + across : upper;
+  for (int64_t i = 0; i < across; ++i) mixed[i] = upper[i] * (1.0f - vertical.share) + lower[i] * vertical.share;
+  if (across == 1) mixed[1] = mixed[0];
+  for (int64_t x = 0; x < width; ++x) {
+    const float* pair = mixed + horizontal[x].low;
+    out[x] = pair[0] * (1.0f - horizontal[x].share) + pair[1] * horizontal[x].share;
+  }
+}
+
+// Rows [begin, end) of high x weight; sums[y]: sum of squares of row y. scratch: across + 1 + width floats.
+static inline void weigh(const float* high, int64_t width, const float* weight, int64_t down,
+                         int64_t across, const Between* horizontal, int64_t begin, int64_t end, float* out, float* sums,
+                         float* scratch) {
+  float *mixed = scratch, *line = scratch + across + 1;
+  for (int64_t y = begin; y < end; ++y) {
+    expand_row(weight, across, between_cells(y, cell, down), down, horizontal, width, mixed, line);
+    f32x8 squares = {};
+    float rest = 0.0f;
+    int64_t x = 0;
+    for (; x + 8 <= width; x += 8) {
+      const f32x8 v = load<f32x8>(high + y * width + x) * load<f32x8>(line + x);
+      store(out + y * width + x, v);
+      squares += v * v;
+    }
+    for (; x < width; ++x) {
+      const float v = high[y * width + x] * line[x];
+      out[y * width + x] = v;
+      rest += v * v;
+    }
+    for (int i = 0; i < 8; ++i) rest += squares[i];
+    sums[y] = rest;
+  }
+}
+
+template <class T>
+WM_FN T clamp(T x, float limit) {
+  const T low = x - x - limit, high = x - x + limit;
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+// Rows [begin, end), in place: scale, clip, and the window of both axes.
+static inline void clip_and_taper(float* y, int64_t width, float scale, float limit, const float* vertical,
+                                  const float* horizontal, int64_t begin, int64_t end) {
+  for (int64_t j = begin; j < end; ++j) {
+    float* row = y + j * width;
+    int64_t x = 0;
+    for (; x + 8 <= width; x += 8)
+      store(row + x, clamp(load<f32x8>(row + x) * scale, limit) * (load<f32x8>(horizontal + x) * vertical[j]));
+    for (; x < width; ++x) row[x] = clamp(row[x] * scale, limit) * (horizontal[x] * vertical[j]);
+  }
+}
+
+static inline void fold(const float* y, int64_t height, int64_t width, int64_t period, float* out) {
+  for (int64_t i = 0; i < period * period; ++i) out[i] = 0.0f;
+  for (int64_t j = 0; j < height; ++j) {
+    float* to = out + (j % period) * period;
+    for (int64_t left = 0; left < width; left += period) {
+      const float* from = y + j * width + left;
+      const int64_t count = width - left < period ? width - left : period;
+      int64_t x = 0;
+      for (; x + 8 <= count; x += 8) store(to + x, load<f32x8>(to + x) + load<f32x8>(from + x));
+      for (; x < count; ++x) to[x] += from[x];
+    }
+  }
+}
+
+// All tile rows, interpolated to the picture's columns: wide has shape (period, width).
+static inline void widen_tile(const float* tile, int64_t period, double factor, int64_t begin, int64_t end, int64_t width,
+                              float* wide) {
+  for (int64_t x = 0; x < width; ++x) {
+    const double u = (static_cast<double>(x) + 0.5) / factor - 0.5;
+    const double base = __builtin_floor(u);
+    float w[4];
+    catmull_rom(static_cast<float>(u - base), w);
+    int64_t column[4];
+    for (int k = 0; k < 4; ++k) column[k] = ((static_cast<int64_t>(base) + k - 1) % period + period) % period;
+    for (int64_t row = begin; row < end; ++row) {
+      const float* t = tile + row * period;
+      wide[row * width + x] = w[0] * t[column[0]] + w[1] * t[column[1]] + w[2] * t[column[2]] + w[3] * t[column[3]];
+    }
+  }
+}
+
+WM_FN uint8_t add_saturated(uint8_t value, int32_t delta) {
+  const int32_t sum = value + delta;
+  return static_cast<uint8_t>(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+}
+
+// Rows [begin, end) of the picture plus the pattern. `out` is packed. scratch: across + 1 + 4 width floats.
+static inline void add_pattern(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
+                               int64_t across, const Between* horizontal, double factor, int64_t begin, int64_t end,
+                               uint8_t* out, float* scratch) {
+  float *mixed = scratch, *line = scratch + across + 1;
+  int16_t* delta = reinterpret_cast<int16_t*>(line + p.width);
+  const int64_t colours = p.channels - (p.channels % 2 == 0);
+  const bool packed_rgb = p.channels == 3 && p.channel == 1 && p.column == 3;
+  for (int64_t y = begin; y < end; ++y) {
+    expand_row(amplitude, across, between_cells(y, cell * factor, down), down, horizontal, p.width, mixed, line);
+    const double u = (static_cast<double>(y) + 0.5) / factor - 0.5;
+    const double base = __builtin_floor(u);
+    float w[4];
+    catmull_rom(static_cast<float>(u - base), w);
+    const float* rows[4];
+    for (int k = 0; k < 4; ++k)
+      rows[k] = wide + (((static_cast<int64_t>(base) + k - 1) % period + period) % period) * p.width;
+#define WM_DELTA(T, x)                                                                                             \
+  const T pattern = w[0] * load<T>(rows[0] + x) + w[1] * load<T>(rows[1] + x) + w[2] * load<T>(rows[2] + x) +      \
+                    w[3] * load<T>(rows[3] + x);                                                                   \
+  store(line + x, round_even(pattern * load<T>(line + x)))
+    int64_t x = 0;
+    for (; x + 8 <= p.width; x += 8) {
+      WM_DELTA(f32x8, x);
+    }
+    for (; x < p.width; ++x) {
+      WM_DELTA(float, x);
+    }
+#undef WM_DELTA
+    const uint8_t* from = p.data + y * p.row;
+    uint8_t* to = out + y * p.width * p.channels;
+    if (packed_rgb) {
+      for (int64_t i = 0; i < p.width; ++i) {
+        const int16_t d = static_cast<int16_t>(line[i]);
+        delta[3 * i] = d, delta[3 * i + 1] = d, delta[3 * i + 2] = d;
+      }
+      for (int64_t i = 0; i < 3 * p.width; ++i) {
+        int16_t sum = static_cast<int16_t>(from[i] + delta[i]);
+        sum = sum < 0 ? 0 : sum;
+        to[i] = static_cast<uint8_t>(sum > 255 ? 255 : sum);
+      }
+    } else {
+      for (int64_t i = 0; i < p.width; ++i) {
+        const int32_t d = static_cast<int32_t>(line[i]);
+        for (int64_t c = 0; c < p.channels; ++c) {
+          const uint8_t value = from[i * p.column + c * p.channel];
+          to[i * p.channels + c] = c < colours ? add_saturated(value, d) : value;
+        }
+      }
+    }
+  }
+}
+#endif
+
+}  // namespace watermark::WM_ISA

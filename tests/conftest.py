@@ -1,0 +1,92 @@
+"""What every test may use. Random data comes from fixed seeds: a test that fails, fails again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import watermark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CHILD_SECONDS = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not (why_not := watermark.cuda.why_not()):
+        return
+    if os.environ.get("WATERMARK_REQUIRE_CUDA") == "1":
+        mark = pytest.mark.usefixtures("_cuda_is_required")
+    else:
+        mark = pytest.mark.skip(reason=f"no CUDA: {why_not}")
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(mark)
+
+
+@pytest.fixture
+def _cuda_is_required() -> None:
+    pytest.fail(f"WATERMARK_REQUIRE_CUDA=1, but CUDA cannot be used: {watermark.cuda.why_not()}")
+
+
+@pytest.fixture
+def key() -> watermark.Key:
+    return watermark.Key.from_bytes(bytes(range(32)))
+
+
+@pytest.fixture
+def keys() -> Callable[[int], watermark.Key]:
+    """Numbered keys, as good as random ones."""
+    return lambda number: watermark.Key.from_bytes(bytes(32)).child(f"test/{number}")
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """`watermark.set_threads`, undone after the test."""
+    yield watermark.set_threads
+    watermark.set_threads(0)
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], Any]], Any]:
+    """Runs a function in a forked child and returns its JSON-ready result; a child that hangs fails the test."""
+    return _in_child
+
+
+def _in_child(function: Callable[[], Any]) -> Any:
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork while threads run: that it works all the same is what these tests are about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            with os.fdopen(writer, "w") as out:
+                json.dump(function(), out)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(writer)
+    timer = threading.Timer(_CHILD_SECONDS, os.kill, (child, signal.SIGKILL))
+    timer.start()
+    started = time.monotonic()
+    try:
+        with os.fdopen(reader) as result:
+            text = result.read()
+        _, status = os.waitpid(child, 0)
+    finally:
+        timer.cancel()
+    assert status == 0, f"the child ended with status {status} after {time.monotonic() - started:.0f} s"
+    return json.loads(text)

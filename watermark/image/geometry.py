@@ -1,0 +1,195 @@
+"""Where a lattice of spectral lines lies in a picture: how it was turned, mirrored, scaled and shifted.
+
+The mark is periodic, so its spectrum is a lattice of lines. A picture that was changed by x = B u + t (u in the mark's
+frame) shows line f at G f, G = B^-T. A few keyed sync lines of known phase tell G and t; nothing here looks at the
+payload's signs, so the search costs no significance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from watermark.image.perceptual import Statistics
+from watermark.ops import lattice
+from watermark.ops.picture import fold, whiten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Lines = NDArray[np.int64]
+    Matrix = NDArray[np.float64]
+
+SHORT_SIDE = 512
+"""Pixels of the short side at which larger pictures carry the mark."""
+TILE = 96
+"""T: period of the mark in its own frame."""
+TOP = 26
+"""Lattice lines with |n| up to here are read from a folded picture, two more than the mark uses."""
+_LONG_SIDE = 7 * lattice.FIELD // 8
+_LINE_LIMIT = np.float32(2.5)
+_SCALES = np.exp(np.arange(np.log(0.3), np.log(3.2), 0.0075))
+_REFINED, _TESTED = 24, 6
+
+_TURNS = [np.array(m, np.float64) for m in ([[1, 0], [0, 1]], [[0, -1], [1, 0]])]
+_MIRROR = np.diag([-1.0, 1.0])
+_UP_TO_SIGN = [*_TURNS, *(turn @ _MIRROR for turn in _TURNS)]
+DIHEDRAL = [sign * turn for turn in _UP_TO_SIGN for sign in (1.0, -1.0)]
+"""The eight ways to turn by right angles and to mirror, the identity first."""
+
+
+def reduction(height: int, width: int) -> float:
+    """Pixels of a picture per unit of the mark's frame."""
+    return max(1.0, min(height, width) / SHORT_SIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One hypothesis on where the mark lies.
+
+    Attributes:
+        linear: G, float64 of shape (2, 2), for spectra in cycles per pixel of the reduced picture.
+        shift: Translation (x, y) in the mark's frame, modulo T.
+        sync: Agreement of the sync lines' phases in standard deviations; at most 8 with 32 lines, 4 by chance.
+        lines: Values at all requested lines, normalised by noise and de-rotated by `shift`, complex64.
+    """
+
+    linear: Matrix
+    shift: tuple[float, float]
+    sync: float
+    lines: NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Keyed lines of known phase.
+
+    Attributes:
+        lines: Integer frequencies n in the tile, int64 of shape (k, 2) as (x, y).
+        phases: exp(i phi) of each, complex64.
+    """
+
+    lines: Lines
+    phases: NDArray[np.complex64]
+
+    def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
+        """Best agreement in standard deviations over all translations, and that translation."""
+        best, x, y = lattice.locate(values * self.phases.conj(), self.lines, TILE)
+        return best / float(np.sqrt(np.sum(np.abs(values) ** 2) / 2 + 1e-9)), (x, y)
+
+
+class Reading:
+    """What a detector knows of a picture before it sees a key. Parts are computed when they are first needed.
+
+    Args:
+        pixels: uint8 of shape (H, W, C).
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+        self._factor = reduction(*pixels.shape[:2])
+
+    @cached_property
+    def _tile(self) -> NDArray[np.complex64]:
+        """Spectrum of the folded picture, each line over the root mean power around it."""
+        values = lattice.tile_spectrum(fold(self._whitened(self._factor), TILE), TOP)
+        power = values.real**2 + values.imag**2
+        power[TOP - 1 : TOP + 2] = power[:, TOP - 1 : TOP + 2] = np.nan  # the axes hold borders and block edges
+        level = _box(power)
+        level = _box(np.minimum(power, 3 * level))
+        return _limited(values / np.sqrt(_box(np.minimum(power, 4 * level)) * np.float32(1.08) + np.float32(1e-20)))
+
+    @cached_property
+    def _search_factor(self) -> float:
+        return max(self._factor, max(self._pixels.shape[:2]) / _LONG_SIDE)
+
+    @cached_property
+    def _spectrum(self) -> NDArray[np.complex64]:
+        return lattice.spectrum(self._whitened(self._search_factor))
+
+    @cached_property
+    def _noise(self) -> NDArray[np.float32]:
+        return lattice.noise(self._spectrum)
+
+    def _whitened(self, factor: float) -> NDArray[np.float32]:
+        statistics = Statistics.of(self._pixels, factor)
+        return whiten(statistics.high, statistics.detector_weight())
+
+    def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
+        """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
+
+        Yields the identity first, then the other orientations from the best sync down; eight in all.
+        """
+        rest = []
+        for linear in DIHEDRAL:
+            turn = linear.astype(np.int64)
+            z, shift = sync.align(self._folded(sync.lines @ turn.T))
+            rest.append((z, linear, turn, shift))
+            if len(rest) == 1:
+                yield self._aligned_candidate(*rest.pop(), lines)
+        for found in sorted(rest, key=lambda item: -item[0]):
+            yield self._aligned_candidate(*found, lines)
+
+    def _aligned_candidate(
+        self, z: float, linear: Matrix, turn: Lines, shift: tuple[float, float], lines: Lines
+    ) -> Candidate:
+        return Candidate(linear, shift, z, _derotate(self._folded(lines @ turn.T), lines, shift))
+
+    def _folded(self, n: Lines) -> NDArray[np.complex64]:
+        return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
+
+    def searched(self, sync: Sync, lines: Lines) -> list[Candidate]:
+        """Pictures at any scale from 0.3 to 3.2: the six hypotheses whose sync fits best, best first."""
+        frequencies = sync.lines / TILE
+        maps = (_SCALES[:, None, None, None] * np.array(_UP_TO_SIGN)).swapaxes(0, 1)
+        scores = lattice.scores(self._spectrum, self._noise, maps.reshape(-1, 2, 2), frequencies).reshape(
+            maps.shape[:2]
+        )
+        padded = np.pad(scores, ((0, 0), (1, 1)), constant_values=-np.inf)
+        peaks = np.where((scores >= padded[:, :-2]) & (scores > padded[:, 2:]), scores, -np.inf).ravel()
+        starts = maps.reshape(-1, 2, 2)[np.argsort(-peaks, kind="stable")[:_REFINED]]
+
+        fitted = [lattice.refine(self._spectrum, self._noise, start, frequencies) for start in starts]
+        distinct: list[Matrix] = []
+        for linear, _ in sorted(fitted, key=lambda item: -item[1]):
+            size = np.abs(linear).max()
+            if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > 0.004 * size for g in distinct):
+                distinct.append(linear)
+        found = [self._candidate(linear, sync, lines) for linear in distinct[:_TESTED]]
+        return sorted(found, key=lambda candidate: -candidate.sync)
+
+    def _candidate(self, linear: Matrix, sync: Sync, lines: Lines) -> Candidate:
+        """Reads a hypothesis both ways round: power spectra do not tell G from -G."""
+        values = _limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE))
+        ahead, behind = sync.align(values), sync.align(values.conj())
+        read = _limited(lattice.sample(self._spectrum, self._noise, linear, lines / TILE))
+        if behind[0] > ahead[0]:
+            linear, read, ahead = -linear, read.conj(), behind
+        return Candidate(linear, ahead[1], ahead[0], _derotate(read, lines, ahead[1]))
+
+
+def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Limits magnitudes: text and tiles make single lines far stronger than a mark's."""
+    size = np.abs(values)
+    return (values * np.minimum(1, _LINE_LIMIT / np.maximum(size, np.float32(1e-9)))).astype(np.complex64)
+
+
+def _derotate(values: NDArray[np.complex64], lines: Lines, shift: tuple[float, float]) -> NDArray[np.complex64]:
+    return (values * np.exp(2j * np.pi / TILE * (lines @ np.array(shift)))).astype(np.complex64)
+
+
+def _box(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over 5 x 5 neighbours, leaving out what is not a number."""
+    known = np.isfinite(power).astype(np.float32)
+    total, count = (_running(_running(m).T).T for m in (np.where(known > 0, power, 0), known))
+    return np.asarray(total / np.maximum(count, 1), np.float32)
+
+
+def _running(m: NDArray[np.float32]) -> NDArray[np.float32]:
+    padded = np.pad(m, ((2, 2), (0, 0)))
+    return padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:]

@@ -1,0 +1,66 @@
+"""How strong a pattern may be where, and what a detector makes of it: statistics of a picture at the mark's scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from watermark.ops.picture import CELL, blur, cells, luma
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+_HIGH_PASS = 2.0
+_DETECTOR_NOISE = 1.5**2
+_ATTACK_NOISE = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A picture's high-pass, and maps of its surroundings on the grid of 4 x 4 pixel cells.
+
+    Attributes:
+        high: Luma minus its Gaussian low-pass (sigma 2 px), float32 of shape (h, w).
+        variance: Local mean of `high` squared (sigma 6 px).
+        activity: Local (mean of square roots)^2 of `high`, scaled to its size in noise (sigma 3.6 px): unlike the
+            variance it discounts lone edges, beside which a pattern would show as a halo.
+        level: Local luma (sigma 4 px).
+    """
+
+    high: Floats
+    variance: Floats
+    activity: Floats
+    level: Floats
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], factor: float) -> Statistics:
+        """Reads a picture of shape (H, W, C), reduced by `factor`."""
+        y = luma(pixels, factor)
+        high, (root, square, level) = cells(y, blur(y, _HIGH_PASS))
+        smooth_root = blur(root, 3.6 / CELL)
+        activity = np.float32(1.4) * smooth_root * smooth_root
+        return cls(high, blur(square, 6 / CELL), activity, blur(level, 4 / CELL))
+
+    def detector_weight(self) -> Floats:
+        """What the detector multiplies the high-pass by: (variance + 1.5^2)^(-3/4), on the cell grid."""
+        deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
+        return 1 / (deviation * np.sqrt(deviation))
+
+    def visibility(self) -> Floats:
+        """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
+
+        Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark.
+        """
+        busy = np.sqrt(np.minimum(self.activity, 16))
+        masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
+        return masking * np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
+
+    def expected_gain(self, amplitude: Floats) -> float:
+        """Correlation amplitude per pixel that a detector sees of a pattern of this amplitude, in units of its noise."""
+        weight = self.detector_weight()
+        noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
+        return float(np.mean(amplitude * weight) / noise)

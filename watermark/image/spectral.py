@@ -1,0 +1,279 @@
+"""The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after crops and scaling.
+
+The pattern has a period of 96 pixels at a canonical size, so its spectrum is a lattice of about 825 lines between .045
+and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry; every other
+line carries two payload chips with keyed signs. A polar code spreads the message over 512 symbols of about three chips.
+The pattern is shaped by a visibility model and shifted by an amount that depends on key and picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
+from watermark.errors import MediaError, ParameterError
+from watermark.image.geometry import TILE, TOP, Candidate, Reading, Sync, reduction
+from watermark.image.perceptual import Statistics
+from watermark.media.pixels import Pixels
+from watermark.ops.picture import add_pattern
+from watermark.payload import Frame, SoftCode
+from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
+from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from watermark.key import Key
+    from watermark.prf import Prf
+
+MIN_SIDE = 64
+_LABEL = "image.spectral/1/"
+_BAND = (0.045, 0.25)
+_SYNC_BAND = (0.075, 0.22)
+_SYNC_LINES = 32
+_SYNC_ENERGY = 0.33
+_SYMBOLS = 512
+
+_MARGIN = 0.12
+_GAIN = (0.85, 1.5)
+_PSNR = (38.6, 46.0)
+
+# What each look of the detector may spend of the significance, fixed beforehand: half goes to the eight aligned
+# orientations (half of that to the identity), half to the six hypotheses of the scale search; within a look, half to
+# the energy test and half to the message test.
+_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / 6
+_SETTLED = math.log(1e-8)
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralParameters:
+    """Parameters of `image.spectral`.
+
+    Attributes:
+        payload_bits: Net message bits, 0 to 128.
+        strength: Amplitude relative to the visibility model; 1 is meant to be invisible in normal viewing. 0.25 to 4.
+    """
+
+    payload_bits: int = 64
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if Frame(self.payload_bits).payload_bits > 128:
+            raise ParameterError(f"image.spectral carries up to 128 payload bits, not {self.payload_bits}")
+        number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
+        if not number or not 0.25 <= self.strength <= 4:
+            raise ParameterError(f"strength is a factor from 0.25 to 4, not {self.strength!r}")
+
+
+class _Tables(NamedTuple):
+    """Secrets of one key."""
+
+    sync: Sync
+    lines: NDArray[np.int64]  # of the payload, two chips each
+    symbol: NDArray[np.int64]  # which code symbol a chip repeats
+    sign: NDArray[np.float32]  # keyed sign of a chip
+    shift: Prf
+
+
+class _Look(NamedTuple):
+    """Result of testing one candidate."""
+
+    log_p: float
+    score: float
+    payload: bytes | None
+    candidate: Candidate | None
+
+
+class SpectralMark(MediaScheme):
+    """The mark `image.spectral`. Media are pictures: NumPy uint8 (H, W[, C]), PIL images, torch uint8 (C, H, W).
+
+    The null is a bound that holds for any picture. Given the picture and the sync key, the payload statistics are sums
+    of fixed numbers with independent fair signs; so normalised symbol sums have sub-Gaussian squares (energy test), and
+    the correlation with any one message has a Gaussian tail bound (message test, times the number of messages).
+    """
+
+    info = SchemeInfo(
+        name="image.spectral",
+        modality="image",
+        null="bound",
+        fixed_key=FixedKey(1.0, 1.0, "natural photos; see docs/schemes/image_spectral.md"),
+        distortion_free=False,
+        payload="0 to 128 bits",
+        security_bits=256,
+    )
+    Parameters = SpectralParameters
+    parameters: SpectralParameters
+
+    @cached_property
+    def _code(self) -> SoftCode:
+        return SoftCode(Frame(self.parameters.payload_bits), _SYMBOLS)
+
+    def _bind(self, key: Key) -> _Tables:
+        lines = _band_lines()
+        chosen = _choose_sync(lines, key.derive(_LABEL + "sync"))
+        phases = 2j * np.pi * key.derive(_LABEL + "sync").uniform(len(chosen), stream=2)
+        rest = np.delete(lines, chosen, axis=0)
+        payload = key.derive(_LABEL + "payload")
+        chips = 2 * len(rest)
+        symbol = np.empty(chips, np.int64)
+        symbol[payload.permutation(chips)] = np.arange(chips) % _SYMBOLS
+        return _Tables(
+            Sync(lines[chosen], np.exp(phases).astype(np.complex64)),
+            rest,
+            symbol,
+            payload.signs(chips, stream=1),
+            key.derive(_LABEL + "shift"),
+        )
+
+    def embed(self, media: Any, payload: bytes | None = None) -> Any:
+        """The same picture, marked.
+
+        Args:
+            media: A picture of at least 64 pixels a side. Alpha is kept as it is.
+            payload: The message, at most ``payload_bits // 8`` bytes; None leaves it empty.
+
+        Returns:
+            A picture of the same type, shape and mode.
+
+        Raises:
+            MediaError: Not a picture of 8 bits a channel, or too small.
+            PayloadError: The message does not fit.
+        """
+        symbols = self._code.encode(payload)
+        pixels = _pixels(media)
+        tables = self._tables[0]
+        factor = reduction(*pixels.array.shape[:2])
+        statistics = Statistics.of(pixels.array, factor)
+        amplitude = statistics.visibility()
+        amplitude *= self._gain(statistics, amplitude)
+        tile = np.roll(_pattern(tables, symbols), _shift(tables.shift, pixels.array), (0, 1))
+        return pixels.restore(add_pattern(pixels.array, tile, amplitude, factor))
+
+    def _gain(self, statistics: Statistics, amplitude: NDArray[np.float32]) -> float:
+        """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
+        rms = float(np.sqrt(np.mean(amplitude * amplitude)))
+        faintest, strongest = (255 / 10 ** (psnr / 20) / rms for psnr in reversed(_PSNR))
+        wanted = min(max(_MARGIN / statistics.expected_gain(amplitude), _GAIN[0]), _GAIN[1])
+        return self.parameters.strength * min(max(wanted, faintest), strongest)
+
+    def _observe(self, media: Any) -> Reading:
+        return Reading(_pixels(media).array)
+
+    def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
+        looks = [_Look(0.0, 0.0, None, None)]
+        for stage in (self._aligned, self._searched):
+            looks.append(min(stage(tables, observation), key=lambda look: look.log_p))
+            if looks[-1].log_p < _SETTLED and looks[-1].payload is not None:
+                break
+        best = min(looks, key=lambda look: (look.log_p, look.payload is None))
+        details: dict[str, Any] = {"searched": len(looks) > 2}
+        if best.candidate is not None:
+            details |= {
+                "sync": best.candidate.sync,
+                "linear": best.candidate.linear,
+                "shift": best.candidate.shift,
+            }
+        vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
+        chips = len(tables.sign)
+        return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
+
+    def _aligned(self, tables: _Tables, reading: Reading) -> Iterable[_Look]:
+        weight = _IDENTITY
+        for candidate in reading.aligned(tables.sync, tables.lines):
+            look = self._look(tables, candidate, weight)
+            yield look
+            if look.log_p < _SETTLED and look.payload is not None:
+                return
+            weight = _TURNED
+
+    def _searched(self, tables: _Tables, reading: Reading) -> Iterable[_Look]:
+        for candidate in reading.searched(tables.sync, tables.lines):
+            look = self._look(tables, candidate, _SEARCHED)
+            yield look
+            if look.log_p < _SETTLED and look.payload is not None:
+                return
+
+    def _look(self, tables: _Tables, candidate: Candidate, weight: float) -> _Look:
+        """Tests the payload lines of one candidate. What this look may spend is `weight`, half on each test."""
+        chips = candidate.lines.view(np.float32) * tables.sign
+        sums = np.bincount(tables.symbol, chips, _SYMBOLS)
+        squares = np.bincount(tables.symbol, chips * chips, _SYMBOLS)
+        used = squares > 0
+        count = int(used.sum())
+        if not count:
+            return _Look(0.0, 0.0, None, candidate)
+        energy = float(np.sum(sums[used] ** 2 / squares[used]))
+        log_p = log_rademacher_energy(energy, count)
+        score, payload = 0.0, None
+        # A gate, not a test: below it no message can be read, and leaving the test out only raises p.
+        if energy > count + math.sqrt(2 * count):
+            payload, word = self._code.decode(sums.astype(np.float32))
+            score = float(np.sum((1 - 2.0 * word) * sums) / math.sqrt(float(squares.sum())))
+            if payload is not None and score > 0:
+                log_p = min(log_p, log_rademacher_message(score * score / 2, self._code.frame.log_messages))
+        return _Look(min(0.0, log_p + math.log(2 / weight)), max(score, 0.0), payload, candidate)
+
+
+def _pixels(media: Any) -> Pixels:
+    pixels = Pixels.of(media)
+    height, width = pixels.array.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise MediaError(f"the picture is {width} x {height} pixels; a mark needs at least {MIN_SIDE} a side")
+    return pixels
+
+
+def _band_lines() -> NDArray[np.int64]:
+    """Lattice lines of the band in the upper half plane, off the axes: int64 of shape (k, 2) as (x, y)."""
+    y, x = np.mgrid[1 : TOP + 1, -TOP : TOP + 1]
+    lines = np.stack([x.ravel(), y.ravel()], axis=1)
+    radius = np.hypot(*lines.T) / TILE
+    return lines[(lines[:, 0] != 0) & (radius >= _BAND[0]) & (radius <= _BAND[1])]
+
+
+def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
+    """Keyed sync lines: one per sector of 180 / 32 degrees, off the axes, apart from each other by two steps at least."""
+    radius = np.hypot(*lines.T) / TILE
+    sector = np.arctan2(lines[:, 1], lines[:, 0]) / np.pi * _SYNC_LINES
+    fit = (radius >= _SYNC_BAND[0]) & (radius <= _SYNC_BAND[1]) & (np.abs(lines).min(axis=1) >= 2)
+    offset = float(prf.uniform(1)[0])
+    order = prf.permutation(_SYNC_LINES)
+    draws = prf.wide(_SYNC_LINES, stream=1)
+    chosen: list[int] = []
+    for turn, draw in zip(order, draws, strict=True):
+        distance = np.abs((sector - turn - offset + _SYNC_LINES / 2) % _SYNC_LINES - _SYNC_LINES / 2)
+        apart = np.ones(len(lines), bool)
+        for other in chosen:
+            apart &= np.abs(lines - lines[other]).max(axis=1) >= 2
+        for reach in (0.5, 0.75, 1.25, 3.0, _SYNC_LINES):
+            candidates = np.flatnonzero(fit & apart & (distance <= reach))
+            if candidates.size:
+                chosen.append(int(candidates[int(draw) % candidates.size]))
+                break
+    return np.array(chosen)
+
+
+def _pattern(tables: _Tables, symbols: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """One period of unit mean square: float32 of shape (T, T)."""
+    spectrum = np.zeros((TILE, TILE), np.complex64)
+    chips = (tables.sign * (1 - 2 * symbols[tables.symbol].astype(np.float32))).view(np.complex64)
+    x, y = tables.lines.T
+    spectrum[y, x] = chips * math.sqrt((1 - _SYNC_ENERGY) / len(chips))
+    x, y = tables.sync.lines.T
+    spectrum[y, x] = tables.sync.phases * math.sqrt(2 * _SYNC_ENERGY / len(tables.sync.lines))
+    return np.ascontiguousarray(np.fft.ifft2(spectrum, norm="forward").real, np.float32)
+
+
+def _shift(prf: Prf, pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """Shift (y, x) of the tile, a keyed function of the picture, so that averaging many pictures shows no pattern."""
+    step_y, step_x = (max(1, size // 64) for size in pixels.shape[:2])
+    digest = hashlib.sha256(np.ascontiguousarray(pixels[::step_y, ::step_x])).digest()
+    y, x = prf.wide(2, stream=int.from_bytes(digest[:8]))
+    return int(y) % TILE, int(x) % TILE

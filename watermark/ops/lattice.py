@@ -1,0 +1,269 @@
+"""A picture's spectrum, and how a mark's lattice of lines is found and read in it.
+
+Frequencies are in cycles per pixel. A spectrum is the lower half plane's worth of a real picture centred in an N x N
+field, as `numpy.fft.rfft2` orders it: rows are vertical frequencies 0..N/2-1, -N/2..-1, columns horizontal ones 0..N/2.
+A matrix G maps a line's frequency in the mark's frame to where it lies in the spectrum.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from watermark.ops._native import core
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Doubles = NDArray[np.float64]
+    Spectrum = NDArray[np.complex64]
+
+FIELD = 1024
+"""N: side of the field. A picture must fit with room to spare (at most 7/8 of it) for `sample` to be accurate."""
+NOISE_CELL = 8
+_REACH = 4
+_BETA = 4.5
+_CLIP = 8.0
+
+
+def spectrum(y: Floats) -> Spectrum:
+    """Fourier transform of a picture whose centre pixel (h // 2, w // 2) is taken as the origin.
+
+    Args:
+        y: float32 of shape (h, w), at most N on a side.
+
+    Returns:
+        complex64 of shape (N, N / 2 + 1).
+    """
+    out = np.empty((FIELD, FIELD // 2 + 1), np.complex64)
+    core.spectrum(y, out.view(np.float32))
+    return out
+
+
+def spectrum_reference(y: Floats) -> Spectrum:
+    """The same in NumPy."""
+    field = np.zeros((FIELD, FIELD), np.float32)
+    field[: y.shape[0], : y.shape[1]] = y
+    field = np.roll(field, (-(y.shape[0] // 2), -(y.shape[1] // 2)), (0, 1))
+    return np.fft.rfft2(field).astype(np.complex64)
+
+
+def noise(values: Spectrum) -> Floats:
+    """Smooth map of the power around each frequency, blind to lone peaks.
+
+    Power is averaged over 8 x 8 cells and 3 x 3 of them, then twice more with peaks clipped at three, then four times
+    the average so far.
+
+    Args:
+        values: A spectrum.
+
+    Returns:
+        float32 of shape (N / 8, N / 16 + 1): cell (i, j) is centred on row 8 i, column 8 j.
+    """
+    out = np.empty((FIELD // NOISE_CELL, FIELD // (2 * NOISE_CELL) + 1), np.float32)
+    core.noise(values.view(np.float32), out)
+    return out
+
+
+def noise_reference(values: Spectrum) -> Floats:
+    """The same in NumPy."""
+    power = np.abs(values.astype(np.complex128)) ** 2
+    power[np.abs(np.fft.fftfreq(FIELD) * FIELD) < 4, :4] = 0  # the mean and its leakage
+    rows, columns = FIELD // NOISE_CELL, FIELD // (2 * NOISE_CELL) + 1
+    half = NOISE_CELL // 2
+    # Columns left of 0 mirror those right of it: the picture is real.
+    left = np.roll(power[::-1], 1, axis=0)[:, half:0:-1]
+    right = np.roll(power[::-1], 1, axis=0)[:, -2 : -2 - half : -1]
+    power = np.roll(np.concatenate([left, power, right], axis=1)[:, : columns * NOISE_CELL], half, axis=0)
+
+    def smooth(cell: Doubles) -> Doubles:
+        wide = np.concatenate([np.roll(cell[::-1], 1, axis=0)[:, 1:2], cell, cell[:, -1:]], axis=1)
+        wide = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
+        return (np.roll(wide, 1, axis=0) + wide + np.roll(wide, -1, axis=0)) / 9
+
+    def average(limit: Doubles | None) -> Doubles:
+        tiles = power.reshape(rows, NOISE_CELL, columns, NOISE_CELL)
+        if limit is not None:
+            tiles = np.minimum(tiles, limit[:, None, :, None])
+        return smooth(tiles.mean(axis=(1, 3)))
+
+    first = average(None)
+    second = average(3 * first)
+    return (1.08 * average(4 * second)).astype(np.float32) + np.float32(1e-20)
+
+
+def _ratio(values: Spectrum, level: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
+    """Power over noise at integer frequencies (x to the right, y down, either sign), at most 8."""
+    flip = x < 0
+    row, column = np.where(flip, -y, y) % FIELD, np.abs(x)
+    v = values[row, column]
+    m = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
+    return np.minimum((v.real * v.real + v.imag * v.imag) / m, np.float32(_CLIP))
+
+
+def scores(values: Spectrum, level: Floats, maps: Doubles, lines: Doubles) -> Floats:
+    """How much power lies where hypotheses expect the lines.
+
+    Args:
+        values: A spectrum.
+        level: Its noise map.
+        maps: Hypotheses G, float64 of shape (n, 2, 2).
+        lines: Frequencies in the mark's frame, float64 of shape (k, 2) as (x, y).
+
+    Returns:
+        float32 of shape (n,): sum over lines of the largest power ratio (at most 8) among the 3 x 3 frequencies around
+        G f. A line at or beyond .49 cycles per pixel counts as 2.5.
+    """
+    out = np.empty(len(maps), np.float32)
+    core.scores(values.view(np.float32), level, maps, lines, out)
+    return out
+
+
+def scores_reference(values: Spectrum, level: Floats, maps: Doubles, lines: Doubles) -> Floats:
+    """The same in NumPy."""
+    f = np.einsum("nij,kj->nki", maps, lines)
+    seen = (np.abs(f) < 0.49).all(axis=2)
+    x, y = (np.rint(np.where(seen, f[..., i] * FIELD, 0)).astype(int) for i in (0, 1))
+    best = np.zeros(x.shape, np.float32)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            np.maximum(best, _ratio(values, level, x + dx, y + dy), out=best)
+    return np.where(seen, best, np.float32(2.5)).sum(axis=1, dtype=np.float32)
+
+
+def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
+    """Fits a hypothesis to the peaks around it.
+
+    Five rounds of weighted least squares on sub-pixel peak positions within a shrinking reach, each kept only if the
+    power on the lines does not drop, then coordinate ascent on that power.
+
+    Args:
+        values: A spectrum.
+        level: Its noise map.
+        start: G, float64 of shape (2, 2).
+        lines: float64 of shape (k, 2).
+        reach: Radius of the first search, in frequency steps.
+
+    Returns:
+        The fitted G, and its score: the sum of interpolated power ratios.
+    """
+    fitted = np.array(start, np.float64)
+    return fitted, core.refine(values.view(np.float32), level, fitted, lines, reach)
+
+
+def sample(values: Spectrum, level: Floats, linear: Doubles, lines: Doubles) -> Spectrum:
+    """Complex values at arbitrary frequencies, over the square root of the noise level.
+
+    Interpolates with a Kaiser-windowed sinc of 8 x 8 taps. Lines at or beyond .485 cycles per pixel read 0.
+
+    Args:
+        values: A spectrum.
+        level: Its noise map.
+        linear: G, float64 of shape (2, 2).
+        lines: float64 of shape (k, 2).
+
+    Returns:
+        complex64 of shape (k,).
+    """
+    out = np.empty(len(lines), np.complex64)
+    core.sample(values.view(np.float32), level, linear, lines, kaiser_sinc(), out.view(np.float32))
+    return out
+
+
+def sample_reference(values: Spectrum, level: Floats, linear: Doubles, lines: Doubles) -> Spectrum:
+    """The same in NumPy."""
+    table, steps = kaiser_sinc(), 1024
+    f = lines @ linear.T
+    seen = (np.abs(f) < 0.485).all(axis=1)
+    position = np.where(seen[:, None], f * FIELD, 0)
+    base = np.floor(position).astype(int)
+    offset = np.arange(-_REACH + 1, _REACH + 1)
+    total = np.zeros(len(lines), np.complex128)
+    x, y = base[:, :1] + offset, base[:, 1:] + offset
+    wx, wy = (table[np.rint(np.abs(position[:, i : i + 1] - p) * steps).astype(int)] for i, p in ((0, x), (1, y)))
+    for j in range(2 * _REACH):
+        for i in range(2 * _REACH):
+            total += wx[:, i] * wy[:, j] * _value(values, x[:, i], y[:, j])
+    x0, y0 = np.rint(position).astype(int).T
+    row, column = np.where(x0 < 0, -y0, y0) % FIELD, np.abs(x0)
+    m = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
+    return np.where(seen, total / np.sqrt(m), 0).astype(np.complex64)
+
+
+def _value(values: Spectrum, x: NDArray[np.int64], y: NDArray[np.int64]) -> Spectrum:
+    flip = x < 0
+    v = values[np.where(flip, -y, y) % FIELD, np.abs(x)]
+    return np.where(flip, v.conj(), v)
+
+
+@lru_cache(maxsize=1)
+def kaiser_sinc() -> Floats:
+    """Kaiser-windowed sinc at distances i / 1024, i = 0..4096: float32."""
+    distance = np.arange(_REACH * 1024 + 1) / 1024
+    window = np.i0(_BETA * np.sqrt(np.maximum(0, 1 - (distance / _REACH) ** 2))) / np.i0(_BETA)
+    table = (np.sinc(distance) * window).astype(np.float32)
+    table.setflags(write=False)
+    return table
+
+
+def tile_spectrum(tile: Floats, reach: int) -> Spectrum:
+    """Fourier coefficients of one period for |n| <= reach on both axes: complex64 of shape (2 reach + 1, 2 reach + 1).
+
+    Row and column i hold frequency i - reach; the origin of the tile is its first pixel.
+    """
+    period = len(tile)
+    turn = np.exp(-2j * np.pi * np.outer(np.arange(-reach, reach + 1), np.arange(period)) / period)
+    return _matmul(turn, tile).astype(np.complex64)
+
+
+def _matmul(turn: NDArray[np.complex128], tile: Floats) -> NDArray[np.complex128]:
+    return turn @ tile @ turn.T
+
+
+def locate(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float, float, float]:
+    """Translation that lines up lines of known phase: the largest Re sum v exp(2 pi i n . t / T) over t in [0, T)^2.
+
+    Half-pixel grid, then three halvings of the step around the best point.
+
+    Args:
+        sync: Line values times the conjugate of their known phases, complex64 of shape (k,).
+        lines: Integer frequencies n, shape (k, 2) as (x, y).
+        period: T.
+
+    Returns:
+        The largest value, and the translation (x, y) in pixels.
+    """
+    value, x, y = core.locate(sync.view(np.float32), lines, period)
+    return _climb(sync, lines, period, x, y, value)
+
+
+def locate_reference(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float, float, float]:
+    """The same in NumPy."""
+    grid = np.arange(0, period, 0.5)
+    y, x = (axis.ravel() for axis in np.meshgrid(grid, grid, indexing="ij"))
+    values = _alignment(sync, lines, period, x, y)
+    best = int(np.argmax(values))
+    return _climb(sync, lines, period, x[best], y[best], float(values[best]))
+
+
+def _alignment(sync: Spectrum, lines: NDArray[np.int64], period: int, x: Doubles, y: Doubles) -> Doubles:
+    turn = 2j * math.pi / period * (np.multiply.outer(x, lines[:, 0]) + np.multiply.outer(y, lines[:, 1]))
+    return np.asarray((np.exp(turn) @ sync).real)
+
+
+def _climb(
+    sync: Spectrum, lines: NDArray[np.int64], period: int, x: float, y: float, value: float
+) -> tuple[float, float, float]:
+    for step in (0.25, 0.125, 0.0625):
+        around_x, around_y = x + step * _AROUND[0], y + step * _AROUND[1]
+        values = _alignment(sync, lines, period, around_x, around_y)
+        if values[k := int(np.argmax(values))] > value:
+            x, y, value = float(around_x[k]), float(around_y[k]), float(values[k])
+    return value, x % period, y % period
+
+
+_AROUND = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y], np.float64).T

@@ -1,0 +1,239 @@
+"""Passes over pictures: luma at a reduced scale, local statistics, whitening, folding, and adding a pattern.
+
+Statistics live on a grid of 4 x 4 pixel cells; between cell centres they are interpolated bilinearly. Only additions,
+multiplications, divisions and square roots are used, so that every machine gives the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from watermark.ops._native import core
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Octets = NDArray[np.uint8]
+
+CELL = 4
+LUMA = (0.299, 0.587, 0.114)
+
+
+@lru_cache(maxsize=16)
+def gaussian_taps(sigma: float) -> Floats:
+    """Right half of a normalised Gaussian filter, centre first: float32 of shape (ceil(3 sigma) + 1,)."""
+    taps = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
+    taps = (taps / (2 * taps.sum() - taps[0])).astype(np.float32)
+    taps.setflags(write=False)
+    return taps
+
+
+def reduced_shape(height: int, width: int, factor: float) -> tuple[int, int]:
+    """Rows and columns after reduction by `factor`; a last row or column that is not covered fully is dropped."""
+    return max(1, math.floor(height / factor + 1e-6)), max(1, math.floor(width / factor + 1e-6))
+
+
+def luma(pixels: Octets, factor: float) -> Floats:
+    """Luma (ITU-R BT.601 weights), area-averaged down by the same factor on both axes.
+
+    Args:
+        pixels: uint8 of shape (H, W, C), any strides. C = 1, 2: grey (and alpha); C = 3, 4: RGB (and alpha).
+        factor: At least 1. Output pixel x covers the input interval [x factor, (x + 1) factor).
+
+    Returns:
+        float32 of `reduced_shape`, range 0 to 255.
+    """
+    out = np.empty(reduced_shape(*pixels.shape[:2], factor), np.float32)
+    core.luma(pixels, factor, out)
+    return out
+
+
+def luma_reference(pixels: Octets, factor: float) -> Floats:
+    """The same in NumPy."""
+    height, width = reduced_shape(*pixels.shape[:2], factor)
+    if pixels.shape[2] < 3:
+        y = pixels[..., 0].astype(np.float64)
+    else:
+        y = pixels[..., :3].astype(np.float64) @ np.array(LUMA)
+    return (_coverage(height, y.shape[0], factor) @ y @ _coverage(width, y.shape[1], factor).T).astype(np.float32)
+
+
+def _coverage(rows: int, source: int, factor: float) -> NDArray[np.float64]:
+    """Weights of the box filter: the share of source pixel j in output pixel i."""
+    edges = np.minimum(np.arange(rows + 1) * factor, source)[:, None]
+    inside = np.clip(edges - np.arange(source), 0, 1)
+    weights: NDArray[np.float64] = np.diff(inside, axis=0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def blur(image: Floats, sigma: float) -> Floats:
+    """Gaussian filter with a reach of 3 sigma, mirrored at the borders (the border pixel is repeated).
+
+    Args:
+        image: float32 of shape (h, w).
+        sigma: Standard deviation in pixels.
+
+    Returns:
+        float32 of the same shape.
+    """
+    out = np.empty_like(image)
+    core.blur(image, gaussian_taps(sigma), out)
+    return out
+
+
+def blur_reference(image: Floats, sigma: float) -> Floats:
+    """The same in NumPy."""
+    taps = gaussian_taps(sigma).astype(np.float64)
+    result = image.astype(np.float64)
+    for axis in (0, 1):
+        size = result.shape[axis]
+        total = taps[0] * result
+        for distance in range(1, taps.size):
+            for step in (-distance, distance):
+                index = np.arange(size) + step
+                index %= 2 * size
+                index = np.where(index < size, index, 2 * size - 1 - index)
+                total += taps[distance] * np.take(result, index, axis)
+        result = total
+    return result.astype(np.float32)
+
+
+def cells(y: Floats, low: Floats) -> tuple[Floats, Floats]:
+    """High-pass y - low, and its statistics on the cell grid.
+
+    Args:
+        y: Luma, float32 of shape (h, w).
+        low: Its low-pass, the same shape.
+
+    Returns:
+        The high-pass b, float32 of shape (h, w), and float32 of shape (3, ceil(h / 4), ceil(w / 4)): per cell the means
+        of sqrt|b|, b^2 and y.
+    """
+    high = np.empty_like(y)
+    means = np.empty((3, -(-y.shape[0] // CELL), -(-y.shape[1] // CELL)), np.float32)
+    core.cells(y, low, high, means)
+    return high, means
+
+
+def cells_reference(y: Floats, low: Floats) -> tuple[Floats, Floats]:
+    """The same in NumPy."""
+    high = y - low
+    rows, columns = np.arange(0, y.shape[0], CELL), np.arange(0, y.shape[1], CELL)
+    maps = np.stack([np.sqrt(np.abs(high)), high * high, y]).astype(np.float64)
+    sums = np.add.reduceat(np.add.reduceat(maps, rows, axis=1), columns, axis=2)
+    counts = np.outer(np.diff(np.append(rows, y.shape[0])), np.diff(np.append(columns, y.shape[1])))
+    return high, (sums / counts).astype(np.float32)
+
+
+def _interpolate(grid: Floats, height: int, width: int, scale: float) -> Floats:
+    """Bilinear interpolation of cell means; output pixel x lies at (x + 1/2) / scale on an axis with cells of size 1."""
+    result = grid.astype(np.float64)
+    for axis, size in ((0, height), (1, width)):
+        position = np.clip((np.arange(size) + 0.5) / scale - 0.5, 0, grid.shape[axis] - 1)
+        low = np.minimum(position.astype(int), max(grid.shape[axis] - 2, 0))
+        share = (position - low).reshape([-1, 1][:: 1 if axis == 0 else -1])
+        high = np.minimum(low + 1, grid.shape[axis] - 1)
+        result = np.take(result, low, axis) * (1 - share) + np.take(result, high, axis) * share
+    return result.astype(np.float32)
+
+
+def whiten(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) -> Floats:
+    """Weights a high-pass, scales it to unit variance, clips it and fades it out at the borders.
+
+    Args:
+        high: float32 of shape (h, w).
+        weight: On the cell grid, float32.
+        clip: Limit in standard deviations.
+        taper: Length of the raised-cosine border in pixels, at most an eighth of a side.
+
+    Returns:
+        float32 of shape (h, w); all zero where the picture is flat.
+    """
+    out = np.empty_like(high)
+    core.whiten(high, weight, clip, taper_window(high.shape[0], taper), taper_window(high.shape[1], taper), out)
+    return out
+
+
+def whiten_reference(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) -> Floats:
+    """The same in NumPy."""
+    y = high * _interpolate(weight, *high.shape, CELL)
+    deviation = math.sqrt(float(np.mean(np.square(y, dtype=np.float64)))) + 1e-9
+    windows = np.outer(taper_window(high.shape[0], taper), taper_window(high.shape[1], taper))
+    return (np.clip(y / deviation, -clip, clip) * windows).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def taper_window(size: int, taper: int) -> Floats:
+    """1 inside, a raised cosine over the first and last `taper` samples (at most size // 8)."""
+    taper = min(taper, size // 8)
+    window = np.ones(size, np.float32)
+    if taper:
+        ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(taper) + 0.5) / taper)
+        window[:taper], window[size - taper :] = ramp, ramp[::-1]
+    window.setflags(write=False)
+    return window
+
+
+def fold(y: Floats, period: int) -> Floats:
+    """Adds up all period x period tiles of a picture: float32 of shape (period, period), tiles taken from the corner."""
+    out = np.empty((period, period), np.float32)
+    core.fold(y, out)
+    return out
+
+
+def fold_reference(y: Floats, period: int) -> Floats:
+    """The same in NumPy."""
+    padded = np.pad(y.astype(np.float64), [(0, -size % period) for size in y.shape])
+    tiles = padded.reshape(padded.shape[0] // period, period, padded.shape[1] // period, period)
+    return tiles.sum(axis=(0, 2)).astype(np.float32)
+
+
+def add_pattern(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:
+    """Adds a periodic pattern, shaped by an amplitude map, to every colour channel; alpha stays.
+
+    Pixel X lies at u = (X + 1/2) / factor - 1/2 in the frame of the tile and of the cell grid. The tile is interpolated
+    by Catmull-Rom cubics, the map bilinearly; their product is rounded (half to even) and added with saturation.
+
+    Args:
+        pixels: uint8 of shape (H, W, C), any strides.
+        tile: One period, float32 of shape (T, T).
+        amplitude: Grey levels per unit of the tile, on the cell grid, float32.
+        factor: Pixels per unit of the tile's frame, at least 1.
+
+    Returns:
+        uint8 of the same shape, C-contiguous.
+    """
+    out = np.empty(pixels.shape, np.uint8)
+    core.add_pattern(pixels, tile, amplitude, factor, out)
+    return out
+
+
+def add_pattern_reference(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:
+    """The same in NumPy."""
+    height, width, channels = pixels.shape
+    pattern = _cubic(_cubic(tile, height, factor).T, width, factor).T
+    delta = np.rint(pattern * _interpolate(amplitude, height, width, CELL * factor))
+    out = pixels.astype(np.int32)
+    colours = channels - (channels % 2 == 0)
+    out[..., :colours] += delta.astype(np.int32)[..., None]
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def _cubic(tile: Floats, size: int, factor: float) -> Floats:
+    """Catmull-Rom interpolation of a periodic signal along axis 0 at u = (X + 1/2) / factor - 1/2."""
+    u = (np.arange(size) + 0.5) / factor - 0.5
+    base = np.floor(u)
+    t = (u - base)[:, None]
+    weights = (
+        ((-0.5 * t + 1) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1,
+        ((-1.5 * t + 2) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    )
+    rows = [tile[(base.astype(int) + k - 1) % len(tile)] for k in range(4)]
+    return np.asarray(sum(w * r for w, r in zip(weights, rows, strict=True)), np.float32)
