@@ -272,8 +272,9 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     )
     wrong = sum(entry["false_payloads"] for entry in results["edits"])
     parts = {
-        "setting": f"`{results['scheme']}`, {results['parameters']['payload_bits']} bits: {results['photos_used']} photos "
-        f"x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. Wrong messages vouched for: {wrong}."
+        "setting": f"`{results['scheme']}`, {results['parameters']['payload_bits']} bits: "
+        f"{results['photos_used']} photos x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. "
+        f"Wrong messages vouched for: {wrong}."
     }
     for part, title, required in (("required", "Edit", True), ("extra", "Further edit", False)):
         chosen = [entry for entry in results["edits"] if entry["required"] is required]

@@ -70,49 +70,60 @@ def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
     repetitions agree with themselves, whatever the message (Gaussian Shading with an unknown message).
 
     Returns:
-        ln P(S >= s) for s = 0..count: float64 of shape (count + 1,). Exact where the tail is above 1e-280 (products and
-        sums of positive numbers only); a Chernoff bound, hence never too small, further out.
+        ln P(S >= s) for s = 0..count: float64 of shape (count + 1,). Exact to rounding where the tail is above 1e-280
+        (products and sums of positive numbers only); a Chernoff bound, hence never too small, further out.
     """
     groups = [(symbols - count % symbols, count // symbols), (count % symbols, count // symbols + 1)]
-    laws = [(repeat, _majority_law(size)) for repeat, size in groups if repeat]
-    density = np.ones(1)
+    laws = [(repeat, _log_majority_law(size)) for repeat, size in groups if repeat]
+    first, density = 0, np.ones(1)
     for repeat, law in laws:
-        density = np.convolve(density, _convolution_power(law, repeat))
-    offset = sum(repeat * -(-size // 2) for repeat, size in groups)
-    tail = np.cumsum(density[::-1])[::-1]
-    with np.errstate(divide="ignore"):
-        exact = np.minimum(np.log(tail), 0.0)
+        start, power = _convolution_power(np.exp(law), repeat)
+        first, density = _trim(first + start, np.convolve(density, power))
+    offset = sum(repeat * -(-size // 2) for repeat, size in groups)  # every symbol split evenly
+    steps = np.arange(count + 1 - offset)
+    tail = np.zeros(steps.size)
+    tail[: first + density.size] = np.cumsum(density[::-1])[::-1][np.maximum(steps[: first + density.size] - first, 0)]
 
-    u = np.concatenate([np.linspace(0.01, 2, 200), np.geomspace(2.05, 60, 100)])
-    cumulant = np.zeros_like(u)
-    for repeat, law in laws:
-        with np.errstate(divide="ignore"):
-            exponents = u[:, None] * np.arange(law.size) + np.log(law)
-        top = exponents.max(axis=1)
-        cumulant += repeat * (top + np.log(np.exp(exponents - top[:, None]).sum(axis=1)))
-    steps = np.arange(tail.size)
-    bound = np.full(tail.size, np.inf)
-    for k, slope in zip(cumulant, u, strict=True):
-        np.minimum(bound, k - slope * steps, out=bound)
+    slopes = np.concatenate([np.linspace(0.01, 2, 200), np.geomspace(2.05, 60, 100)])
+    cumulants = sum(repeat * np.array([_log_moment(law, slope) for slope in slopes]) for repeat, law in laws)
+    # The bounds K(u) - u s are lines in s; as K is convex, line j is the lowest between its crossings with its neighbours.
+    line = np.searchsorted(np.diff(cumulants) / np.diff(slopes), steps)
+    with np.errstate(divide="ignore"):
+        log_tail = np.where(tail > 1e-280, np.log(tail), cumulants[line] - slopes[line] * steps)
     result = np.zeros(count + 1)
-    result[offset : offset + tail.size] = np.where(tail > 1e-280, exact, np.minimum(bound, 0.0))
+    result[offset:] = np.minimum.accumulate(np.minimum(log_tail, 0.0))  # a tail never rises, its bound may at the joint
     result.setflags(write=False)
     return result
 
 
-def _majority_law(size: int) -> NDArray[np.float64]:
-    """P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
-    low = -(-size // 2)
-    ways = [math.comb(size, k) * (1 if 2 * k == size else 2) for k in range(low, size + 1)]
-    return np.array([math.ldexp(float(w), -size) if size < 1000 else w / 2**size for w in ways])
+def _log_majority_law(size: int) -> NDArray[np.float64]:
+    """ln P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
+    factorial = np.array([math.lgamma(k + 1) for k in range(size + 1)])
+    k = np.arange(-(-size // 2), size + 1)
+    twice = np.where(2 * k == size, 0.0, math.log(2))
+    return np.asarray(factorial[size] - factorial[k] - factorial[size - k] - size * math.log(2) + twice)
 
 
-def _convolution_power(law: NDArray[np.float64], power: int) -> NDArray[np.float64]:
-    result = np.ones(1)
+def _log_moment(log_law: NDArray[np.float64], slope: float) -> float:
+    """ln E exp(slope * i)."""
+    exponents = log_law + slope * np.arange(log_law.size)
+    top = exponents.max()
+    return float(top + np.log(np.exp(exponents - top).sum()))
+
+
+def _convolution_power(law: NDArray[np.float64], power: int) -> tuple[int, NDArray[np.float64]]:
+    """The law of a sum of `power` draws: where it starts, and its density from there."""
+    first, (start, law) = (0, np.ones(1)), _trim(0, law)
     while power:
         if power & 1:
-            result = np.convolve(result, law)
+            first = _trim(first[0] + start, np.convolve(first[1], law))
         power >>= 1
         if power:
-            law = np.convolve(law, law)
-    return result
+            start, law = _trim(2 * start, np.convolve(law, law))
+    return first
+
+
+def _trim(start: int, density: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
+    """Drops the ends that are too improbable to matter above 1e-280; that keeps large latents affordable."""
+    kept = np.flatnonzero(density > 1e-300)
+    return start + int(kept[0]), density[kept[0] : kept[-1] + 1]

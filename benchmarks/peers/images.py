@@ -11,16 +11,12 @@ prints a Markdown table and writes ``benchmarks/results/peers_images.json``.
 
 from __future__ import annotations
 
-import os
-
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"  # read when NumPy and torch are imported
-
 import argparse
 import contextlib
 import hashlib
 import io
 import math
+import os
 import statistics
 import sys
 import time
@@ -42,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 OURS = "image.spectral"
 SIZES = {"512 x 512": (512, 512), "1920 x 1080": (1920, 1080)}
 MESSAGE_BYTES = 8
@@ -78,14 +75,17 @@ class Ours(System):
         self.mark = watermark.load(OURS, key, payload_bits=8 * MESSAGE_BYTES)
 
     def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        """One call."""
         marked: NDArray[np.uint8] = self.mark.embed(picture, message)
         return marked
 
     def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        """One call; no message without a verdict."""
         found = self.mark.detect(picture)
         return found.payload if found.payload_ok else None
 
     def native(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """RGB is ours."""
         return rgb
 
 
@@ -101,11 +101,13 @@ class InvisibleWatermark(System):
         self.encoder, self.decoder = WatermarkEncoder(), WatermarkDecoder("bytes", 8 * MESSAGE_BYTES)
 
     def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        """Two calls."""
         self.encoder.set_watermark("bytes", message)
         marked: NDArray[np.uint8] = self.encoder.encode(picture, self.method)
         return marked
 
     def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        """Bits of some kind always come back."""
         return bytes(self.decoder.decode(picture, self.method))
 
 
@@ -124,12 +126,14 @@ class BlindWatermark(System):
             self.make()
 
     def embed(self, picture: NDArray[np.uint8], message: bytes) -> NDArray[np.uint8]:
+        """Reading the picture and the message belongs to it."""
         engine = self.make()
         engine.read_img(img=picture)
         engine.read_wm(np.unpackbits(np.frombuffer(message, np.uint8)).astype(bool), mode="bit")
         return np.clip(np.rint(engine.embed()), 0, 255).astype(np.uint8)
 
     def detect(self, picture: NDArray[np.uint8]) -> bytes | None:
+        """Bits of some kind always come back."""
         bits = self.make().extract(embed_img=picture, wm_shape=8 * MESSAGE_BYTES, mode="bit")
         return np.packbits(np.asarray(bits) > 0.5).tobytes()
 
@@ -215,36 +219,29 @@ def measure(
 
     for index, photo in enumerate(photos):
         with PIL.Image.open(corpus / photo) as opened:
-            fitted = PIL.ImageOps.fit(opened.convert("RGB"), size, PIL.Image.Resampling.LANCZOS)
-        rgb = np.asarray(fitted)
+            rgb = np.asarray(PIL.ImageOps.fit(opened.convert("RGB"), size, PIL.Image.Resampling.LANCZOS))
+        originals = {s.name: s.native(rgb) for s in systems}
         if index == 0:  # the first call of each builds tables
             for system in systems:
-                system.detect(system.embed(system.native(rgb), bytes(MESSAGE_BYTES)))
+                system.detect(system.embed(originals[system.name], bytes(MESSAGE_BYTES)))
         for repeat in range(repeats):
-            message = rng.bytes(MESSAGE_BYTES)
-            marked = {}
+            message, marked = rng.bytes(MESSAGE_BYTES), {}
             for system in systems:
-                own = system.native(rgb)
-                marked[system.name], ms = timed(lambda s=system, x=own, m=message: s.embed(x, m))
+                marked[system.name], ms = timed(system.embed, originals[system.name], message)
                 note(system, embed_ms=ms)
+            found = {}
             for system in systems:
-                found, ms = timed(lambda s=system: s.detect(marked[s.name]))
+                found[system.name], ms = timed(system.detect, marked[system.name])
                 note(system, detect_ms=ms)
-                if repeat == 0:
-                    note(system, exact=float(found == message), bits=agreement(found, message))
             for system in systems:
-                _, ms = timed(lambda s=system, x=system.native(rgb): s.detect(x))
+                _, ms = timed(system.detect, originals[system.name])
                 note(system, detect_unmarked_ms=ms)
-            if repeat == 0:
-                for system in systems:
-                    back = system.native(marked[system.name])
-                    compressed = system.detect(system.native(jpeg(back, 50)))
-                    note(
-                        system,
-                        psnr_db=psnr(rgb, back),
-                        exact_jpeg_50=float(compressed == message),
-                        bits_jpeg_50=agreement(compressed, message),
-                    )
+            for system in systems if repeat == 0 else []:
+                back, read = system.native(marked[system.name]), found[system.name]
+                compressed = system.detect(system.native(jpeg(back, 50)))
+                note(system, psnr_db=psnr(rgb, back))
+                note(system, exact=float(read == message), bits=agreement(read, message))
+                note(system, exact_jpeg_50=float(compressed == message), bits_jpeg_50=agreement(compressed, message))
     return {s.name: summary(rows[s.name], rows[systems[0].name]) | {"verdict": s.verdict} for s in systems}
 
 
@@ -267,6 +264,7 @@ def summary(row: dict[str, list[float]], ours: dict[str, list[float]]) -> dict[s
 
 def table(results: dict[str, Any]) -> str:
     """The results in Markdown."""
+    header = "embed, ms | detect, ms | detect unmarked, ms | PSNR, dB | exact message | exact, JPEG 50 | verdict |"
     lines = [
         f"{results['photos_used']} photos, {results['repeats']} repetitions, one thread, medians of CPU time; "
         "in brackets: times as long as ours (median of the ratios within a repetition)."
@@ -274,8 +272,8 @@ def table(results: dict[str, Any]) -> str:
     for label, systems in results["sizes"].items():
         lines += [
             "",
-            f"| {label} | embed, ms | detect, ms | detect unmarked, ms | PSNR, dB | exact message | exact, JPEG 50 | verdict |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            f"| {label} | {header}",
+            "| --- |" + " --- |" * header.count("|"),
         ]
         for name, row in systems.items():
             times = " | ".join(_time(row[t]) for t in ("embed_ms", "detect_ms", "detect_unmarked_ms"))
@@ -292,10 +290,10 @@ def _time(row: dict[str, float]) -> str:
     return f"{row['median']:.1f}" + ("" if ratio == 1 else f" ({ratio:.1f}x)")
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """The result and its CPU time in milliseconds, over all threads of the process."""
     started = time.process_time()
-    result = function()
+    result = function(*arguments)
     return result, 1000 * (time.process_time() - started)
 
 
@@ -321,4 +319,6 @@ def psnr(original: NDArray[np.uint8], marked: NDArray[np.uint8]) -> float:
 
 
 if __name__ == "__main__":
+    if not ONE_THREAD.items() <= os.environ.items():  # NumPy reads these when it is imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
     main()

@@ -1,6 +1,10 @@
 // Bindings of the picture kernels: checks arrays, hands out scratch memory, spreads rows over threads.
+#include <algorithm>
 #include <cmath>
-#include <vector>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
 
 #include "bind/bind.hpp"
 
@@ -9,33 +13,27 @@ namespace {
 
 constexpr int64_t rows_per_task = 64;
 
-using Scratch = std::vector<float>;
-Scratch scratch(int64_t floats) { return Scratch(static_cast<size_t>(floats)); }
+
+
+// Aligned for vectors, and not cleared.
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using Scratch = std::unique_ptr<float, Free>;
+Scratch scratch(int64_t floats) {
+  auto* memory = static_cast<float*>(std::aligned_alloc(64, (static_cast<size_t>(floats) * 4 + 63) / 64 * 64));
+  if (!memory) throw std::bad_alloc();
+  return Scratch(memory);
+}
+
+// Floats that a kernel needs for its table of column positions: 96 bytes for eight pixels.
+int64_t columns_of(int64_t width) { return (width + 7) / 8 * 24; }
 
 Pixels pixels_of(const Tensor& tensor) {
   const auto v = tensor.view<const uint8_t, 3>(kDLCPU);
   require(v.shape[0] >= 1 && v.shape[1] >= 1, "pixels must not be empty");
   require(v.shape[2] >= 1 && v.shape[2] <= 4, "pixels must have 1 to 4 channels");
   return {v.data, v.shape[0], v.shape[1], v.shape[2], v.strides[0], v.strides[1], v.strides[2]};
-}
-
-void luma(py::handle pixels, double factor, py::handle out, const std::string& isa) {
-  const Tensor pixels_(pixels, "pixels"), out_(out, "out");
-  const Pixels p = pixels_of(pixels_);
-  const auto o = out_.dense<float, 2>();
-  require(factor >= 1, "factor must be at least 1");
-  const auto fits = [factor](int64_t reduced, int64_t full) {
-    return reduced >= 1 && static_cast<double>(reduced - 1) * factor < static_cast<double>(full) &&
-           static_cast<double>(reduced) * factor <= static_cast<double>(full) + factor;
-  };
-  require(fits(o.shape[0], p.height) && fits(o.shape[1], p.width), "out does not have the reduced shape");
-  require(factor > 1 || (o.shape[0] == p.height && o.shape[1] == p.width), "out does not have the reduced shape");
-  const Kernels& kernel = pick(isa);
-  py::gil_scoped_release release;
-  parallel_for(o.shape[0], rows_per_task, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(2 * p.width);
-    kernel.luma(p, factor, begin, end, o.shape[1], o.data, s.data());
-  });
 }
 
 void blur(py::handle image, py::handle taps, py::handle out, const std::string& isa) {
@@ -49,25 +47,46 @@ void blur(py::handle image, py::handle taps, py::handle out, const std::string& 
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   parallel_for(in.size() ? in.shape[0] : 0, rows_per_task, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(in.shape[1] + 2 * (t.shape[0] - 1));
-    kernel.blur(in.data, in.shape[0], in.shape[1], t.data, static_cast<int>(t.shape[0]), begin, end, o.data, s.data());
+    const Scratch s = scratch(in.shape[1] + 2 * (t.shape[0] - 1));
+    kernel.blur(in.data, in.shape[0], in.shape[1], t.data, static_cast<int>(t.shape[0]), begin, end, o.data, s.get());
   });
 }
 
-void cells(py::handle y, py::handle low, py::handle high, py::handle means, const std::string& isa) {
-  const Tensor y_(y, "y"), low_(low, "low"), high_(high, "high"), means_(means, "means");
-  const auto a = y_.dense<const float, 2>(), b = low_.dense<const float, 2>();
-  const auto h = high_.dense<float, 2>();
+bool reduces(int64_t reduced, int64_t full, double factor) {
+  return reduced >= 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor;
+}
+
+// Luma, its low-pass and the cell means in bands that stay in the second-level cache.
+void statistics(py::handle pixels, double factor, py::handle taps, py::handle means, int64_t height, int64_t width,
+                py::object high, const std::string& isa) {
+  const Tensor pixels_(pixels, "pixels"), taps_(taps, "taps"), means_(means, "means");
+  const Pixels p = pixels_of(pixels_);
+  const auto t = taps_.dense<const float, 1>();
   const auto m = means_.dense<float, 3>();
-  for (int i = 0; i < 2; ++i)
-    require(a.shape[i] == b.shape[i] && a.shape[i] == h.shape[i] && m.shape[i + 1] == (a.shape[i] + 3) / 4,
-            "low and high must have the shape of y, means one entry per 4 x 4 cell");
-  require(m.shape[0] == 3, "means must hold 3 maps");
+  require(factor >= 1, "factor must be at least 1");
+  require(reduces(height, p.height, factor) && reduces(width, p.width, factor), "the reduced shape does not fit");
+  require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
+  require(m.shape[0] == 3 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
+  float* kept = nullptr;
+  std::optional<Tensor> high_;
+  if (!high.is_none()) {
+    const auto h = high_.emplace(high, "high").dense<float, 2>();
+    require(h.shape[0] == height && h.shape[1] == width, "high does not have the reduced shape");
+    kept = h.data;
+  }
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  parallel_for(m.size() ? m.shape[1] : 0, rows_per_task / 4, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(3 * a.shape[1]);
-    kernel.cells(a.data, b.data, a.shape[0], a.shape[1], begin, end, h.data, m.data, s.data());
+  const int64_t reach = t.shape[0] - 1;
+  parallel_for(m.shape[1], rows_per_task / 4, [&](int64_t begin, int64_t end) {
+    const int64_t first = 4 * begin, last = std::min(4 * end, height);
+    const int64_t above = std::max<int64_t>(first - reach, 0), below = std::min(last + reach, height);
+    const Scratch y = scratch((below - above) * width), low = scratch((last - first) * width);
+    const Scratch s = scratch(2 * p.width + 8 * width + 2 * reach);
+    // The kernels count rows from the top of the picture.
+    float *luma = y.get() - above * width, *smooth = low.get() - first * width;
+    kernel.luma(p, factor, above, below, width, luma, s.get());
+    kernel.blur(luma, height, width, t.data, static_cast<int>(t.shape[0]), first, last, smooth, s.get());
+    kernel.cells(luma, smooth, height, width, begin, end, kept ? kept : smooth, m.data, s.get());
   });
 }
 
@@ -84,13 +103,13 @@ void whiten(py::handle high, py::handle weight, double clip, py::handle vertical
   require(v.shape[0] == height && h.shape[0] == width, "the windows must have the lengths of the sides");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  Scratch sums = scratch(height);
+  const Scratch sums = scratch(height);
   parallel_for(height, rows_per_task, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(3 * width + w.shape[1] + 1);
-    kernel.weigh(in.data, width, w.data, w.shape[0], w.shape[1], begin, end, o.data, sums.data(), s.data());
+    const Scratch s = scratch(columns_of(width) + width + w.shape[1] + 16);
+    kernel.weigh(in.data, width, w.data, w.shape[0], w.shape[1], begin, end, o.data, sums.get(), s.get());
   });
   double total = 0;
-  for (float row : sums) total += static_cast<double>(row);
+  for (int64_t y = 0; y < height; ++y) total += static_cast<double>(sums.get()[y]);
   const float scale = static_cast<float>(1 / (std::sqrt(total / static_cast<double>(in.size())) + 1e-9));
   parallel_for(height, rows_per_task, [&](int64_t begin, int64_t end) {
     kernel.clip_and_taper(o.data, width, scale, static_cast<float>(clip), v.data, h.data, begin, end);
@@ -118,13 +137,13 @@ void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, doubl
   require(o.shape[0] == p.height && o.shape[1] == p.width && o.shape[2] == p.channels, "out must have the shape of pixels");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  Scratch wide = scratch(t.shape[0] * p.width);
+  const Scratch wide = scratch(t.shape[0] * p.width);
   parallel_for(t.shape[0], 16, [&](int64_t begin, int64_t end) {
-    kernel.widen_tile(t.data, t.shape[0], factor, begin, end, p.width, wide.data());
+    kernel.widen_tile(t.data, t.shape[0], factor, begin, end, p.width, wide.get());
   });
   parallel_for(p.height, rows_per_task, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(5 * p.width + a.shape[1] + 2);
-    kernel.add_pattern(p, wide.data(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o.data, s.data());
+    const Scratch s = scratch(columns_of(p.width) + 3 * p.width + a.shape[1] + 40);
+    kernel.add_pattern(p, wide.get(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o.data, s.get());
   });
 }
 
@@ -149,13 +168,13 @@ void spectrum(py::handle y, py::handle out, const std::string& isa) {
   require(o.shape[0] == field && o.shape[1] == 2 * half_field, "out must hold 1024 x 513 complex numbers");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  Scratch re = scratch(in.shape[0] * field_stride), im = re;
+  const Scratch re = scratch(in.shape[0] * field_stride), im = scratch(in.shape[0] * field_stride);
   parallel_for((in.shape[0] + 1) / 2, 16, [&](int64_t begin, int64_t end) {
-    kernel.spectrum_rows(in.data, in.shape[0], in.shape[1], begin, end, turns(), re.data(), im.data());
+    kernel.spectrum_rows(in.data, in.shape[0], in.shape[1], begin, end, turns(), re.get(), im.get());
   });
   parallel_for((half_field + 7) / 8, 4, [&](int64_t begin, int64_t end) {
-    Scratch s = scratch(16 * field);
-    kernel.spectrum_columns(re.data(), im.data(), in.shape[0], begin, end, turns(), o.data, s.data());
+    const Scratch s = scratch(16 * field);
+    kernel.spectrum_columns(re.get(), im.get(), in.shape[0], begin, end, turns(), o.data, s.get());
   });
 }
 
@@ -185,8 +204,8 @@ void noise(py::handle values, py::handle out, const std::string& isa) {
   require(o.shape[0] == noise_rows && o.shape[1] == noise_columns, "out must be a noise map");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  Scratch s = scratch(2 * noise_rows * noise_columns);
-  kernel.noise(v.data, o.data, s.data());
+  const Scratch s = scratch(2 * noise_rows * noise_columns);
+  kernel.noise(v.data, o.data, s.get());
 }
 
 void scores(py::handle values, py::handle level, py::handle maps, py::handle lines, py::handle out,
@@ -229,6 +248,32 @@ void sample(py::handle values, py::handle level, py::handle map, py::handle line
   kernel.sample(lattice.values.data, lattice.level.data, m.data, lattice.lines.data, lattice.lines.shape[0], table.data, o.data);
 }
 
+// cos and sin of 2 pi i / count, in this order.
+Scratch circle(int64_t count) {
+  Scratch turn = scratch(2 * count);
+  for (int64_t i = 0; i < count; ++i) {
+    const double angle = 2 * M_PI * static_cast<double>(i) / static_cast<double>(count);
+    turn.get()[i] = static_cast<float>(std::cos(angle));
+    turn.get()[count + i] = static_cast<float>(std::sin(angle));
+  }
+  return turn;
+}
+
+void tile_spectrum(py::handle tile, int64_t reach, py::handle out, const std::string& isa) {
+  const Tensor tile_(tile, "tile"), out_(out, "out");
+  const auto t = tile_.dense<const float, 2>();
+  const auto o = out_.dense<float, 2>();
+  const int64_t period = t.shape[0];
+  require(t.shape[1] == period && period >= 8 && period % 8 == 0 && period <= 1024, "tile must be a square with sides of 8, 16, ... 1024");
+  require(reach >= 0 && 2 * reach < period, "reach must be less than half the period");
+  require(o.shape[0] == 2 * reach + 1 && o.shape[1] == 2 * o.shape[0], "out must hold (2 reach + 1)^2 complex numbers");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  const Scratch turn = circle(period);
+  const Scratch s = scratch(2 * (reach + 2) * period);
+  kernel.tile_spectrum(t.data, period, reach, turn.get(), turn.get() + period, s.get(), o.data);
+}
+
 py::tuple locate(py::handle sync, py::handle lines, int64_t period, const std::string& isa) {
   const Tensor sync_(sync, "sync"), lines_(lines, "lines");
   const auto v = sync_.dense<const float, 1>();
@@ -240,13 +285,9 @@ py::tuple locate(py::handle sync, py::handle lines, int64_t period, const std::s
   {
     py::gil_scoped_release release;
     const int64_t grid = 2 * period;
-    Scratch turn = scratch(2 * grid), s = scratch(2 * grid * n.shape[0]);
-    for (int64_t i = 0; i < grid; ++i) {
-      const double angle = 2 * M_PI * static_cast<double>(i) / static_cast<double>(grid);
-      turn[static_cast<size_t>(i)] = static_cast<float>(std::cos(angle));
-      turn[static_cast<size_t>(grid + i)] = static_cast<float>(std::sin(angle));
-    }
-    kernel.locate(v.data, n.data, n.shape[0], period, turn.data(), turn.data() + grid, s.data(), found);
+    const Scratch turn = circle(grid);
+    const Scratch s = scratch(2 * grid * n.shape[0]);
+    kernel.locate(v.data, n.data, n.shape[0], period, turn.get(), turn.get() + grid, s.get(), found);
   }
   return py::make_tuple(found[0], found[1], found[2]);
 }
@@ -255,9 +296,9 @@ py::tuple locate(py::handle sync, py::handle lines, int64_t period, const std::s
 
 void bind_pictures(py::module_& m) {
   const auto isa = py::arg("isa") = "";
-  m.def("luma", &luma, py::arg("pixels"), py::arg("factor"), py::arg("out"), isa);
   m.def("blur", &blur, py::arg("image"), py::arg("taps"), py::arg("out"), isa);
-  m.def("cells", &cells, py::arg("y"), py::arg("low"), py::arg("high"), py::arg("means"), isa);
+  m.def("statistics", &statistics, py::arg("pixels"), py::arg("factor"), py::arg("taps"), py::arg("means"), py::arg("height"),
+        py::arg("width"), py::arg("high"), isa);
   m.def("whiten", &whiten, py::arg("high"), py::arg("weight"), py::arg("clip"), py::arg("vertical"), py::arg("horizontal"),
         py::arg("out"), isa);
   m.def("fold", &fold, py::arg("y"), py::arg("out"), isa);
@@ -269,6 +310,7 @@ void bind_pictures(py::module_& m) {
   m.def("refine", &refine, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);
+  m.def("tile_spectrum", &tile_spectrum, py::arg("tile"), py::arg("reach"), py::arg("out"), isa);
   m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), isa);
 }
 

@@ -37,18 +37,28 @@ int64_t polar_scratch(int layers, int paths, int64_t information) {
   return polar_scratch_bytes(layers, paths, information);
 }
 
+// The spans of the columns come first in the scratch memory: 32 bytes each.
+void luma_rows(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch) {
+  Span* spans = reinterpret_cast<Span*>(scratch);
+  for (int64_t x = 0; x < width; ++x) spans[x] = span_of(x, factor, p.width);
+  luma(p, factor, begin, end, width, spans, out, scratch + width * static_cast<int64_t>(sizeof(Span) / sizeof(float)));
+}
+
+// The table of column positions comes first in the scratch memory: 96 bytes for eight pixels.
+int64_t column_floats(int64_t width) { return (width + 7) / 8 * static_cast<int64_t>(sizeof(Between8) / sizeof(float)); }
+
 void weigh_rows(const float* high, int64_t width, const float* weight, int64_t down, int64_t across, int64_t begin,
                 int64_t end, float* out, float* sums, float* scratch) {
-  Between* horizontal = reinterpret_cast<Between*>(scratch);
-  for (int64_t x = 0; x < width; ++x) horizontal[x] = between_cells(x, cell, across);
-  weigh(high, width, weight, down, across, horizontal, begin, end, out, sums, scratch + 2 * width);
+  Between8* horizontal = reinterpret_cast<Between8*>(scratch);
+  between_columns(width, cell, across, horizontal);
+  weigh(high, width, weight, down, across, horizontal, begin, end, out, sums, scratch + column_floats(width));
 }
 
 void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
                       int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch) {
-  Between* horizontal = reinterpret_cast<Between*>(scratch);
-  for (int64_t x = 0; x < p.width; ++x) horizontal[x] = between_cells(x, cell * factor, across);
-  add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + 2 * p.width);
+  Between8* horizontal = reinterpret_cast<Between8*>(scratch);
+  between_columns(p.width, cell * factor, across, horizontal);
+  add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + column_floats(p.width));
 }
 
 void score_maps(const float* values, const float* level, const double* maps, int64_t begin, int64_t end,
@@ -71,8 +81,8 @@ void sample(const float* values, const float* level, const double* map, const do
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
-    luma, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows,
-    spectrum_rows, spectrum_columns, noise_map, score_maps, refine_map, sample, locate,
+    luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows,
+    spectrum_rows, spectrum_columns, noise_map, score_maps, refine_map, sample, tile_spectrum, locate,
 };
 
 }  // namespace watermark::WM_ISA

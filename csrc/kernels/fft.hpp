@@ -119,6 +119,9 @@ static inline void spectrum_rows(const float* y, int64_t height, int64_t width, 
         im[second * field_stride + k] = 0.5f * (a[o] - a[k]);
       }
     }
+    for (int64_t k = half_field; k < field_stride; ++k)  // the last block of columns reads past the half field
+      for (int64_t row = first; row <= second && row < height; ++row)
+        re[row * field_stride + k] = im[row * field_stride + k] = 0.0f;
   }
 }
 

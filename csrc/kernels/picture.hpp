@@ -21,9 +21,9 @@ WM_FN void catmull_rom(float t, float (&w)[4]) {
   w[3] = (0.5f * t - 0.5f) * t * t;
 }
 
-// Where an output pixel lies between the centres of two cells of `scale` pixels.
+// Where an output pixel lies between the centres of two cells.
 struct Between {
-  int32_t low;
+  int64_t low;
   float share;
 };
 WM_FN Between between_cells(int64_t pixel, double scale, int64_t cells) {
@@ -32,7 +32,7 @@ WM_FN Between between_cells(int64_t pixel, double scale, int64_t cells) {
   position = position < 0 ? 0 : position > last ? last : position;
   int64_t low = static_cast<int64_t>(position);
   if (low > cells - 2) low = cells > 1 ? cells - 2 : 0;
-  return {static_cast<int32_t>(low), static_cast<float>(position - static_cast<double>(low))};
+  return {low, static_cast<float>(position - static_cast<double>(low))};
 }
 
 #ifndef __CUDACC__
@@ -51,35 +51,48 @@ static inline void luma_row(const Pixels& p, int64_t y, float* out) {
 
 WM_FN double least(double a, double b) { return a < b ? a : b; }
 
-// Rows [begin, end) of the reduced luma. scratch: 2 p.width floats.
-static inline void luma(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out,
-                        float* scratch) {
+// The source interval [i factor, (i + 1) factor) of output sample i, clipped to the source: from sample `first` with weight
+// `head` over whole samples to sample `last` with weight `tail` (0 if first = last); `scale` makes the weights sum to 1.
+struct Span {
+  int64_t first, last;
+  float head, tail, scale;
+};
+WM_FN Span span_of(int64_t i, double factor, int64_t size) {
+  const double low = static_cast<double>(i) * factor;
+  const double high = least(static_cast<double>(i + 1) * factor, static_cast<double>(size));
+  const int64_t first = static_cast<int64_t>(low);
+  int64_t last = static_cast<int64_t>(high);
+  if (static_cast<double>(last) == high) --last;
+  const double head = least(static_cast<double>(first + 1), high) - low;
+  const double tail = last > first ? high - static_cast<double>(last) : 0;
+  return {first, last, static_cast<float>(head), static_cast<float>(tail), static_cast<float>(1 / (high - low))};
+}
+
+// Rows [begin, end) of the reduced luma. spans: one per output column. scratch: 2 p.width floats.
+static inline void luma(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, const Span* spans,
+                        float* out, float* scratch) {
   if (factor == 1.0) {
     for (int64_t y = begin; y < end; ++y) luma_row(p, y, out + y * width);
     return;
   }
   float *line = scratch, *sum = scratch + p.width;
+  const int64_t across = p.width;
   int64_t cached = -1;
   for (int64_t y = begin; y < end; ++y) {
-    const double top = static_cast<double>(y) * factor;
-    const double bottom = least(static_cast<double>(y + 1) * factor, static_cast<double>(p.height));
-    const float scale = static_cast<float>(1.0 / (bottom - top));
-    for (int64_t x = 0; x < p.width; ++x) sum[x] = 0.0f;
-    for (int64_t j = static_cast<int64_t>(top); static_cast<double>(j) < bottom && j < p.height; ++j) {
+    const Span rows = span_of(y, factor, p.height);
+    for (int64_t j = rows.first; j <= rows.last; ++j) {
       if (j != cached) luma_row(p, cached = j, line);
-      const double low = static_cast<double>(j) > top ? static_cast<double>(j) : top;
-      const float weight = scale * static_cast<float>(least(static_cast<double>(j + 1), bottom) - low);
-      for (int64_t x = 0; x < p.width; ++x) sum[x] += weight * line[x];
+      const float weight = rows.scale * (j == rows.first ? rows.head : j == rows.last ? rows.tail : 1.0f);
+      if (j == rows.first)
+        for (int64_t x = 0; x < across; ++x) sum[x] = weight * line[x];
+      else
+        for (int64_t x = 0; x < across; ++x) sum[x] += weight * line[x];
     }
-    float* row = out + y * width;
     for (int64_t x = 0; x < width; ++x) {
-      const double left = static_cast<double>(x) * factor;
-      const double right = least(static_cast<double>(x + 1) * factor, static_cast<double>(p.width));
-      int64_t i = static_cast<int64_t>(left);
-      float total = sum[i] * static_cast<float>(least(static_cast<double>(i + 1), right) - left);
-      for (++i; static_cast<double>(i + 1) <= right; ++i) total += sum[i];
-      if (static_cast<double>(i) < right && i < p.width) total += sum[i] * static_cast<float>(right - static_cast<double>(i));
-      row[x] = total / static_cast<float>(right - left);
+      const Span& s = spans[x];
+      float total = sum[s.first] * s.head;
+      for (int64_t i = s.first + 1; i < s.last; ++i) total += sum[i];
+      out[y * width + x] = (total + sum[s.last] * s.tail) * s.scale;
     }
   }
 }
@@ -187,24 +200,46 @@ static inline void cells(const float* y, const float* low, int64_t height, int64
   }
 }
 
-// One picture row of a map on the cell grid. mixed: `across` floats of scratch.
-static inline void expand_row(const float* grid, int64_t across, Between vertical, int64_t down, const Between* horizontal,
+// The same for eight neighbours: all lie within the eight cells from `first` on, since a cell is no smaller than 4 pixels.
+struct Between8 {
+  int64_t first;
+  i32x8 offset;
+  f32x8 share;
+};
+
+static inline void between_columns(int64_t width, double scale, int64_t across, Between8* out) {
+  for (int64_t x = 0; x < width; x += 8) {
+    Between8& eight = out[x / 8];
+    for (int64_t i = 0; i < 8; ++i) {
+      const Between b = between_cells(x + i, scale, across);
+      if (i == 0) eight.first = b.low;
+      eight.offset[i] = static_cast<int32_t>(b.low - eight.first);
+      eight.share[i] = b.share;
+    }
+  }
+}
+
+// One picture row of a map on the cell grid: writes width floats, rounded up to a multiple of eight.
+// mixed: across + 8 floats of scratch.
+static inline void expand_row(const float* grid, int64_t across, Between vertical, int64_t down, const Between8* horizontal,
                               int64_t width, float* mixed, float* out) {
   const float* upper = grid + vertical.low * across;
   const float* lower = vertical.low + 1 < down ? upper + across : upper;
   for (int64_t i = 0; i < across; ++i) mixed[i] = upper[i] * (1.0f - vertical.share) + lower[i] * vertical.share;
-  if (across == 1) mixed[1] = mixed[0];
-  for (int64_t x = 0; x < width; ++x) {
-    const float* pair = mixed + horizontal[x].low;
-    out[x] = pair[0] * (1.0f - horizontal[x].share) + pair[1] * horizontal[x].share;
+  for (int64_t i = across; i < across + 8; ++i) mixed[i] = mixed[across - 1];
+  for (int64_t x = 0; x < width; x += 8) {
+    const Between8& eight = horizontal[x / 8];
+    const f32x8 near = load<f32x8>(mixed + eight.first);
+    const f32x8 left = __builtin_shuffle(near, eight.offset), right = __builtin_shuffle(near, eight.offset + 1);
+    store(out + x, left * (1.0f - eight.share) + right * eight.share);
   }
 }
 
-// Rows [begin, end) of high x weight; sums[y]: sum of squares of row y. scratch: across + 1 + width floats.
+// Rows [begin, end) of high x weight; sums[y]: sum of squares of row y. scratch: across + 8 + width + 8 floats.
 static inline void weigh(const float* high, int64_t width, const float* weight, int64_t down,
-                         int64_t across, const Between* horizontal, int64_t begin, int64_t end, float* out, float* sums,
+                         int64_t across, const Between8* horizontal, int64_t begin, int64_t end, float* out, float* sums,
                          float* scratch) {
-  float *mixed = scratch, *line = scratch + across + 1;
+  float *mixed = scratch, *line = scratch + across + 8;
   for (int64_t y = begin; y < end; ++y) {
     expand_row(weight, across, between_cells(y, cell, down), down, horizontal, width, mixed, line);
     f32x8 squares = {};
@@ -280,12 +315,12 @@ WM_FN uint8_t add_saturated(uint8_t value, int32_t delta) {
   return static_cast<uint8_t>(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-// Rows [begin, end) of the picture plus the pattern. `out` is packed. scratch: across + 1 + 4 width floats.
+// Rows [begin, end) of the picture plus the pattern. `out` is packed. scratch: across + 8 + 3 (width + 8) floats.
 static inline void add_pattern(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                               int64_t across, const Between* horizontal, double factor, int64_t begin, int64_t end,
+                               int64_t across, const Between8* horizontal, double factor, int64_t begin, int64_t end,
                                uint8_t* out, float* scratch) {
-  float *mixed = scratch, *line = scratch + across + 1;
-  int16_t* delta = reinterpret_cast<int16_t*>(line + p.width);
+  float *mixed = scratch, *line = scratch + across + 8;
+  int16_t* delta = reinterpret_cast<int16_t*>(line + p.width + 8);
   const int64_t colours = p.channels - (p.channels % 2 == 0);
   const bool packed_rgb = p.channels == 3 && p.channel == 1 && p.column == 3;
   for (int64_t y = begin; y < end; ++y) {
@@ -297,30 +332,44 @@ static inline void add_pattern(const Pixels& p, const float* wide, int64_t perio
     const float* rows[4];
     for (int k = 0; k < 4; ++k)
       rows[k] = wide + (((static_cast<int64_t>(base) + k - 1) % period + period) % period) * p.width;
-#define WM_DELTA(T, x)                                                                                             \
-  const T pattern = w[0] * load<T>(rows[0] + x) + w[1] * load<T>(rows[1] + x) + w[2] * load<T>(rows[2] + x) +      \
-                    w[3] * load<T>(rows[3] + x);                                                                   \
+#define WM_DELTA(T, x)                                                                                        \
+  const T pattern = w[0] * load<T>(rows[0] + x) + w[1] * load<T>(rows[1] + x) + w[2] * load<T>(rows[2] + x) + \
+                    w[3] * load<T>(rows[3] + x);                                                              \
   store(line + x, round_even(pattern * load<T>(line + x)))
+#define WM_PLAIN_DELTA(T, x) store(line + x, round_even(load<T>(rows[1] + x) * load<T>(line + x)))
+    // On the tile's own grid the cubic weights are exactly 0, 1, 0, 0.
     int64_t x = 0;
-    for (; x + 8 <= p.width; x += 8) {
-      WM_DELTA(f32x8, x);
+    if (factor == 1.0) {
+      for (; x + 8 <= p.width; x += 8) WM_PLAIN_DELTA(f32x8, x);
+      for (; x < p.width; ++x) WM_PLAIN_DELTA(float, x);
+    } else {
+      for (; x + 8 <= p.width; x += 8) {
+        WM_DELTA(f32x8, x);
+      }
+      for (; x < p.width; ++x) {
+        WM_DELTA(float, x);
+      }
     }
-    for (; x < p.width; ++x) {
-      WM_DELTA(float, x);
-    }
+#undef WM_PLAIN_DELTA
 #undef WM_DELTA
     const uint8_t* from = p.data + y * p.row;
     uint8_t* to = out + y * p.width * p.channels;
     if (packed_rgb) {
-      for (int64_t i = 0; i < p.width; ++i) {
-        const int16_t d = static_cast<int16_t>(line[i]);
-        delta[3 * i] = d, delta[3 * i + 1] = d, delta[3 * i + 2] = d;
+      for (int64_t i = 0; i < p.width; i += 8) {
+        const i16x8 d = __builtin_convertvector(__builtin_convertvector(load<f32x8>(line + i), i32x8), i16x8);
+        store(delta + 3 * i, __builtin_shuffle(d, i16x8{0, 0, 0, 1, 1, 1, 2, 2}));
+        store(delta + 3 * i + 8, __builtin_shuffle(d, i16x8{2, 3, 3, 3, 4, 4, 4, 5}));
+        store(delta + 3 * i + 16, __builtin_shuffle(d, i16x8{5, 5, 6, 6, 6, 7, 7, 7}));
       }
-      for (int64_t i = 0; i < 3 * p.width; ++i) {
-        int16_t sum = static_cast<int16_t>(from[i] + delta[i]);
-        sum = sum < 0 ? 0 : sum;
-        to[i] = static_cast<uint8_t>(sum > 255 ? 255 : sum);
+      const int64_t count = 3 * p.width;
+      int64_t i = 0;
+      for (; i + 16 <= count; i += 16) {
+        i16x16 sum = __builtin_convertvector(load<u8x16>(from + i), i16x16) + load<i16x16>(delta + i);
+        sum = sum < 0 ? i16x16{} : sum;
+        sum = sum > 255 ? i16x16{} + int16_t{255} : sum;
+        store(to + i, __builtin_convertvector(sum, u8x16));
       }
+      for (; i < count; ++i) to[i] = add_saturated(from[i], delta[i]);
     } else {
       for (int64_t i = 0; i < p.width; ++i) {
         const int32_t d = static_cast<int32_t>(line[i]);

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watermark.cli.common import console, shown, to_message, to_payload, to_power
-from watermark.errors import ParameterError
+from watermark.errors import MediaError, ParameterError
 
 if TYPE_CHECKING:
     from watermark.cli.sheet import Look
 
 DEFAULT_SHEET = Path("watermark-demo.png")
+SMALLEST_SIDE = 256
 
 
 def demo(
@@ -43,6 +44,10 @@ def demo(
         raise FileExistsError(f"{shown(output)} exists; --force replaces it")
     payload = to_payload(message)
     original = media.read(photo or Path(__file__).with_name("demo.jpg"))
+    if min(original.size) < SMALLEST_SIDE:
+        raise MediaError(
+            f"{photo}: too small to be cut and halved: take a photo of {SMALLEST_SIDE} pixels a side or more"
+        )
     key = watermark.Key.generate()
     mark = watermark.load("image.spectral", key, payload_bits=max(64, 8 * len(payload)))
     marked = mark.embed(original, payload)
@@ -70,7 +75,7 @@ def _print_table(looks: "list[Look]", psnr: float) -> None:
     for column in ("edit", "size", "verdict", "p", "message"):
         table.add_column(column, justify="right" if column == "p" else "left")
     for look in looks:
-        verdict = Text("marked", "bold green") if look.detection.detected() else Text("no mark", "dim")
+        verdict = Text("marked", "bold green") if look.marked else Text("no mark", "dim")
         size = f"{look.picture.width} x {look.picture.height}"
         table.add_row(look.name, size, verdict, to_power(look.detection.log10_p), look.message)
     console().print(table)

@@ -86,13 +86,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for title in ("file", "verdict", "p", "message", "key"):
         table.add_column(title, overflow="fold", justify="right" if title == "p" else "left")
     for row in rows:
-        message = to_message(bytes.fromhex(row["payload"])) if row["payload_ok"] else ""
-        verdict = Text("marked", "bold green") if row["detected"] else Text("no mark", "dim")
-        table.add_row(
-            shown(row["path"]),
-            verdict,
-            to_power(row["log10_p"]),
-            message,
-            row["key_id"] if row["detected"] else "",
-        )
+        p = to_power(row["log10_p"])
+        if row["detected"]:
+            message = to_message(bytes.fromhex(row["payload"])) if row["payload_ok"] else ""
+            table.add_row(shown(row["path"]), Text("marked", "bold green"), p, message, row["key_id"])
+        else:
+            table.add_row(shown(row["path"]), Text("no mark", "dim"), p, "", "")
     console().print(table)

@@ -44,9 +44,14 @@ class Look:
     faded: bool = False
 
     @property
+    def marked(self) -> bool:
+        """The verdict, at one false alarm in a million."""
+        return self.detection.detected(1e-6)
+
+    @property
     def message(self) -> str:
-        """The message that was read, if its checksum holds."""
-        return to_message(self.detection.payload) if self.detection.payload_ok else ""
+        """The message, if there is a mark and the message's checksum holds."""
+        return to_message(self.detection.payload) if self.marked and self.detection.payload_ok else ""
 
 
 def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
@@ -174,8 +179,7 @@ def _card(
 
 def _verdict(pen: ImageDraw.ImageDraw, x: int, y: int, look: Look, *, align_right: bool = False) -> None:
     """A pill such as "marked  p = 10^-38", with a raised exponent."""
-    marked = look.detection.detected()
-    word = "marked" if marked else "no mark"
+    word = "marked" if look.marked else "no mark"
     log10_p = look.detection.log10_p
     base, exponent = ("p = 10", f"{log10_p:.0f}") if log10_p <= -2 else (f"p = {10.0**log10_p:.2f}", "")
     normal, raised = _font(20), _font(14)
@@ -183,8 +187,8 @@ def _verdict(pen: ImageDraw.ImageDraw, x: int, y: int, look: Look, *, align_righ
     width = round(sum(widths)) + 28
     if align_right:
         x -= width
-    pen.rounded_rectangle((x, y - 4, x + width, y + 30), 17, PALE_GREEN if marked else MAT)
-    at, color = x + 14.0, GREEN if marked else MUTED
+    pen.rounded_rectangle((x, y - 4, x + width, y + 30), 17, PALE_GREEN if look.marked else MAT)
+    at, color = x + 14.0, GREEN if look.marked else MUTED
     parts = [(word, normal, 0), (base, normal, 0), (exponent, raised, 8)]
     for (text, font, rise), length in zip(parts, widths, strict=True):
         pen.text((at, y + 21 - rise), text, color, font, anchor="ls")

@@ -98,11 +98,13 @@ class Reading:
     def _tile(self) -> NDArray[np.complex64]:
         """Spectrum of the folded picture, each line over the root mean power around it."""
         values = lattice.tile_spectrum(fold(self._whitened(self._factor), TILE), TOP)
-        power = values.real**2 + values.imag**2
-        power[TOP - 1 : TOP + 2] = power[:, TOP - 1 : TOP + 2] = np.nan  # the axes hold borders and block edges
-        level = _box(power)
-        level = _box(np.minimum(power, 3 * level))
-        return _limited(values / np.sqrt(_box(np.minimum(power, 4 * level)) * np.float32(1.08) + np.float32(1e-20)))
+        known = np.ones(values.shape, np.float32)
+        known[TOP - 1 : TOP + 2] = known[:, TOP - 1 : TOP + 2] = 0  # the axes hold borders and block edges
+        power = (values.real**2 + values.imag**2) * known
+        level = _box(power, known)
+        level = _box(np.minimum(power, 3 * level), known)
+        level = _box(np.minimum(power, 4 * level), known)
+        return _limited(values / np.sqrt(np.float32(1.08) * level + np.float32(1e-20)))
 
     @cached_property
     def _search_factor(self) -> float:
@@ -117,8 +119,9 @@ class Reading:
         return lattice.noise(self._spectrum)
 
     def _whitened(self, factor: float) -> NDArray[np.float32]:
-        statistics = Statistics.of(self._pixels, factor)
-        return whiten(statistics.high, statistics.detector_weight())
+        statistics, high = Statistics.read(self._pixels, factor, keep_high=True)
+        assert high is not None
+        return whiten(high, statistics.detector_weight())
 
     def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
         """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
@@ -183,13 +186,13 @@ def _derotate(values: NDArray[np.complex64], lines: Lines, shift: tuple[float, f
     return (values * np.exp(2j * np.pi / TILE * (lines @ np.array(shift)))).astype(np.complex64)
 
 
-def _box(power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over 5 x 5 neighbours, leaving out what is not a number."""
-    known = np.isfinite(power).astype(np.float32)
-    total, count = (_running(_running(m).T).T for m in (np.where(known > 0, power, 0), known))
-    return np.asarray(total / np.maximum(count, 1), np.float32)
+def _box(power: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over those of the 5 x 5 neighbours where `known` is 1; `power` is 0 elsewhere."""
+    return _running(_running(power).T).T / np.maximum(_running(_running(known).T).T, 1)
 
 
 def _running(m: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.pad(m, ((2, 2), (0, 0)))
+    """Sums over five neighbours along the first axis."""
+    padded = np.zeros((len(m) + 4, m.shape[1]), np.float32)
+    padded[2:-2] = m
     return padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:]

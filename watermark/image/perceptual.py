@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from watermark.ops.picture import CELL, blur, cells, luma
+from watermark.ops.picture import CELL, blur, statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,32 +21,29 @@ _ATTACK_NOISE = 9.0
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A picture's high-pass, and maps of its surroundings on the grid of 4 x 4 pixel cells.
+    """Maps of a picture at the mark's scale, on the grid of 4 x 4 pixel cells; b is its high-pass.
 
     Attributes:
-        high: Luma minus its Gaussian low-pass (sigma 2 px), float32 of shape (h, w).
-        variance: Local mean of `high` squared (sigma 6 px).
-        activity: Local (mean of square roots)^2 of `high`, scaled to its size in noise (sigma 3.6 px): unlike the
-            variance it discounts lone edges, beside which a pattern would show as a halo.
+        variance: Local mean of b^2 (sigma 6 px).
+        activity: Local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise (sigma 3.6 px). Unlike the variance it
+            discounts lone edges, beside which a pattern would show as a halo.
         level: Local luma (sigma 4 px).
     """
 
-    high: Floats
     variance: Floats
     activity: Floats
     level: Floats
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8], factor: float) -> Statistics:
-        """Reads a picture of shape (H, W, C), reduced by `factor`."""
-        y = luma(pixels, factor)
-        high, (root, square, level) = cells(y, blur(y, _HIGH_PASS))
+    def read(cls, pixels: NDArray[np.uint8], factor: float, *, keep_high: bool) -> tuple[Statistics, Floats | None]:
+        """Statistics of a picture of shape (H, W, C) reduced by `factor`; and b, luma minus its low-pass (sigma 2 px)."""
+        high, (root, square, level) = statistics(pixels, factor, _HIGH_PASS, keep_high=keep_high)
         smooth_root = blur(root, 3.6 / CELL)
         activity = np.float32(1.4) * smooth_root * smooth_root
-        return cls(high, blur(square, 6 / CELL), activity, blur(level, 4 / CELL))
+        return cls(blur(square, 6 / CELL), activity, blur(level, 4 / CELL)), high
 
     def detector_weight(self) -> Floats:
-        """What the detector multiplies the high-pass by: (variance + 1.5^2)^(-3/4), on the cell grid."""
+        """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""
         deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
         return 1 / (deviation * np.sqrt(deviation))
 

@@ -151,7 +151,7 @@ class SpectralMark(MediaScheme):
         pixels = _pixels(media)
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
-        statistics = Statistics.of(pixels.array, factor)
+        statistics, _ = Statistics.read(pixels.array, factor, keep_high=False)
         amplitude = statistics.visibility()
         amplitude *= self._gain(statistics, amplitude)
         tile = np.roll(_pattern(tables, symbols), _shift(tables.shift, pixels.array), (0, 1))

@@ -80,9 +80,8 @@ class GaussianShading(LatentScheme):
         return int(np.prod(self.shape))
 
     @cached_property
-    def _log10_tail(self) -> list[float]:
-        tail: list[float] = (log_majority_tail(self._elements, self._frame.size) / LN10).tolist()
-        return tail
+    def _log10_tail(self) -> NDArray[np.float64]:
+        return log_majority_tail(self._elements, self._frame.size) / LN10
 
     def _bind(self, key: Key) -> NDArray[np.uint32]:
         """The keystream: one bit per element."""
@@ -105,7 +104,7 @@ class GaussianShading(LatentScheme):
     def _verdict(self, packed: bytes, agreed: int, key_id: str) -> Detection:
         if agreed < 0:
             raise MediaError("the latent holds values that are not finite, or too large to add up")
-        log10_p = self._log10_tail[agreed]
+        log10_p = float(self._log10_tail[agreed])
         payload = self._frame.decode(packed)
         vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD
         return Detection(self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched)

@@ -27,7 +27,7 @@ FIELD = 1024
 NOISE_CELL = 8
 _REACH = 4
 _BETA = 4.5
-_CLIP = 8.0
+_CLIP = np.float32(8)
 
 
 def spectrum(y: Floats) -> Spectrum:
@@ -97,12 +97,12 @@ def noise_reference(values: Spectrum) -> Floats:
 
 
 def _ratio(values: Spectrum, level: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
-    """Power over noise at integer frequencies (x to the right, y down, either sign), at most 8."""
+    """Power over noise at integer frequencies (x to the right, y down, either sign)."""
     flip = x < 0
     row, column = np.where(flip, -y, y) % FIELD, np.abs(x)
     v = values[row, column]
     m = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
-    return np.minimum((v.real * v.real + v.imag * v.imag) / m, np.float32(_CLIP))
+    return np.asarray((v.real * v.real + v.imag * v.imag) / m)
 
 
 def scores(values: Spectrum, level: Floats, maps: Doubles, lines: Doubles) -> Floats:
@@ -132,7 +132,7 @@ def scores_reference(values: Spectrum, level: Floats, maps: Doubles, lines: Doub
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             np.maximum(best, _ratio(values, level, x + dx, y + dy), out=best)
-    return np.where(seen, best, np.float32(2.5)).sum(axis=1, dtype=np.float32)
+    return np.where(seen, np.minimum(best, _CLIP), np.float32(2.5)).sum(axis=1, dtype=np.float32)
 
 
 def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
@@ -153,6 +153,64 @@ def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reac
     """
     fitted = np.array(start, np.float64)
     return fitted, core.refine(values.view(np.float32), level, fitted, lines, reach)
+
+
+def refine_reference(
+    values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4
+) -> tuple[Doubles, float]:
+    """The same in NumPy."""
+    g = np.array(start, np.float64)
+
+    def ratio(x: NDArray[np.int64], y: NDArray[np.int64]) -> Doubles:
+        return _ratio(values, level, x, y).astype(np.float64)
+
+    def score(g: Doubles) -> float:
+        f = lines @ g.T
+        seen = (np.abs(f) < 0.49).all(axis=1)
+        position = np.where(seen[:, None], f * FIELD, 0)
+        (x, y), (tx, ty) = np.floor(position).astype(int).T, (position % 1).T
+        upper = (1 - tx) * ratio(x, y) + tx * ratio(x + 1, y)
+        lower = (1 - tx) * ratio(x, y + 1) + tx * ratio(x + 1, y + 1)
+        return float(np.where(seen, np.minimum((1 - ty) * upper + ty * lower, _CLIP), 1).sum())
+
+    def top(left: Doubles, middle: Doubles, right: Doubles) -> Doubles:
+        left, middle, right = np.sqrt(left), np.sqrt(middle), np.sqrt(right)
+        bend = np.minimum(left - 2 * middle + right, -1e-6)
+        return np.where(bend > -1.0001e-6, 0, np.clip(0.5 * (left - right) / bend, -0.5, 0.5))
+
+    for r in (max(reach - i, 1) for i in range(5)):
+        f = lines @ g.T
+        near = (np.abs(f) < 0.5 - (r + 2) / FIELD).all(axis=1)
+        centre = np.rint(f[near] * FIELD).astype(int)
+        dy, dx = (d.ravel() for d in np.mgrid[-r : r + 1, -r : r + 1])
+        around = ratio(centre[:, :1] + dx, centre[:, 1:] + dy)
+        best = around.argmax(axis=1)
+        x, y, peak = centre[:, 0] + dx[best], centre[:, 1] + dy[best], around.max(axis=1)
+        q = np.stack([x + top(ratio(x - 1, y), peak, ratio(x + 1, y)), y + top(ratio(x, y - 1), peak, ratio(x, y + 1))])
+        far = np.sum((q.T - f[near] * FIELD) ** 2, axis=1)
+        weight = np.where(peak < 2, 0, (np.minimum(peak, _CLIP) - 1.5) ** 2 / (1 + far / 4))
+        ff = (lines[near].T * weight) @ lines[near]
+        qf = (q / FIELD * weight) @ lines[near]
+        ridge = 0.02 * np.trace(ff) + 1e-12
+        if np.linalg.det(ff + ridge * np.eye(2)) <= 1e-18:
+            break
+        fitted = np.linalg.solve(ff + ridge * np.eye(2), (qf + ridge * g).T).T
+        if score(fitted) < score(g) - 2:
+            break
+        g = fitted
+    best_score, step = score(g), 3 / FIELD
+    for _ in range(6):
+        for _ in range(6):
+            improved = False
+            for i in range(8):
+                trial = g.copy()
+                trial.flat[i // 2] += step if i % 2 else -step
+                if (now := score(trial)) > best_score + 1e-9:
+                    g, best_score, improved = trial, now, True
+            if not improved:
+                break
+        step *= 0.6
+    return g, best_score
 
 
 def sample(values: Spectrum, level: Floats, linear: Doubles, lines: Doubles) -> Spectrum:
@@ -215,13 +273,15 @@ def tile_spectrum(tile: Floats, reach: int) -> Spectrum:
 
     Row and column i hold frequency i - reach; the origin of the tile is its first pixel.
     """
-    period = len(tile)
-    turn = np.exp(-2j * np.pi * np.outer(np.arange(-reach, reach + 1), np.arange(period)) / period)
-    return _matmul(turn, tile).astype(np.complex64)
+    out = np.empty((2 * reach + 1, 2 * reach + 1), np.complex64)
+    core.tile_spectrum(tile, reach, out.view(np.float32))
+    return out
 
 
-def _matmul(turn: NDArray[np.complex128], tile: Floats) -> NDArray[np.complex128]:
-    return turn @ tile @ turn.T
+def tile_spectrum_reference(tile: Floats, reach: int) -> Spectrum:
+    """The same in NumPy."""
+    turn = np.exp(-2j * np.pi / len(tile) * np.outer(np.arange(-reach, reach + 1), np.arange(len(tile))))
+    return (turn @ tile @ turn.T).astype(np.complex64)
 
 
 def locate(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float, float, float]:

@@ -38,23 +38,45 @@ def reduced_shape(height: int, width: int, factor: float) -> tuple[int, int]:
     return max(1, math.floor(height / factor + 1e-6)), max(1, math.floor(width / factor + 1e-6))
 
 
-def luma(pixels: Octets, factor: float) -> Floats:
-    """Luma (ITU-R BT.601 weights), area-averaged down by the same factor on both axes.
+def statistics(
+    pixels: Octets, factor: float, sigma: float, *, keep_high: bool
+) -> tuple[Floats | None, Floats]:
+    """High-pass of a reduced picture's luma, and its local statistics.
+
+    Luma (ITU-R BT.601 weights) is area-averaged down by the same factor on both axes: output pixel x covers the input
+    interval [x factor, (x + 1) factor). Its Gaussian low-pass is subtracted.
 
     Args:
         pixels: uint8 of shape (H, W, C), any strides. C = 1, 2: grey (and alpha); C = 3, 4: RGB (and alpha).
-        factor: At least 1. Output pixel x covers the input interval [x factor, (x + 1) factor).
+        factor: At least 1.
+        sigma: Standard deviation of the low-pass, in pixels of the reduced picture.
+        keep_high: Whether the high-pass itself is wanted.
 
     Returns:
-        float32 of `reduced_shape`, range 0 to 255.
+        The high-pass b, float32 of `reduced_shape` (h, w), or None; and float32 of shape (3, ceil(h / 4), ceil(w / 4)):
+        per 4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
     """
-    out = np.empty(reduced_shape(*pixels.shape[:2], factor), np.float32)
-    core.luma(pixels, factor, out)
-    return out
+    height, width = reduced_shape(*pixels.shape[:2], factor)
+    means = np.empty((3, -(-height // CELL), -(-width // CELL)), np.float32)
+    high = np.empty((height, width), np.float32) if keep_high else None
+    core.statistics(pixels, factor, gaussian_taps(sigma), means, height, width, high)
+    return high, means
 
 
-def luma_reference(pixels: Octets, factor: float) -> Floats:
+def statistics_reference(
+    pixels: Octets, factor: float, sigma: float, *, keep_high: bool
+) -> tuple[Floats | None, Floats]:
     """The same in NumPy."""
+    y = _luma(pixels, factor)
+    high = y - blur_reference(y, sigma)
+    rows, columns = np.arange(0, y.shape[0], CELL), np.arange(0, y.shape[1], CELL)
+    maps = np.stack([np.sqrt(np.abs(high)), high * high, y]).astype(np.float64)
+    sums = np.add.reduceat(np.add.reduceat(maps, rows, axis=1), columns, axis=2)
+    counts = np.outer(np.diff(np.append(rows, y.shape[0])), np.diff(np.append(columns, y.shape[1])))
+    return (high if keep_high else None), (sums / counts).astype(np.float32)
+
+
+def _luma(pixels: Octets, factor: float) -> Floats:
     height, width = reduced_shape(*pixels.shape[:2], factor)
     if pixels.shape[2] < 3:
         y = pixels[..., 0].astype(np.float64)
@@ -103,33 +125,6 @@ def blur_reference(image: Floats, sigma: float) -> Floats:
     return result.astype(np.float32)
 
 
-def cells(y: Floats, low: Floats) -> tuple[Floats, Floats]:
-    """High-pass y - low, and its statistics on the cell grid.
-
-    Args:
-        y: Luma, float32 of shape (h, w).
-        low: Its low-pass, the same shape.
-
-    Returns:
-        The high-pass b, float32 of shape (h, w), and float32 of shape (3, ceil(h / 4), ceil(w / 4)): per cell the means
-        of sqrt|b|, b^2 and y.
-    """
-    high = np.empty_like(y)
-    means = np.empty((3, -(-y.shape[0] // CELL), -(-y.shape[1] // CELL)), np.float32)
-    core.cells(y, low, high, means)
-    return high, means
-
-
-def cells_reference(y: Floats, low: Floats) -> tuple[Floats, Floats]:
-    """The same in NumPy."""
-    high = y - low
-    rows, columns = np.arange(0, y.shape[0], CELL), np.arange(0, y.shape[1], CELL)
-    maps = np.stack([np.sqrt(np.abs(high)), high * high, y]).astype(np.float64)
-    sums = np.add.reduceat(np.add.reduceat(maps, rows, axis=1), columns, axis=2)
-    counts = np.outer(np.diff(np.append(rows, y.shape[0])), np.diff(np.append(columns, y.shape[1])))
-    return high, (sums / counts).astype(np.float32)
-
-
 def _interpolate(grid: Floats, height: int, width: int, scale: float) -> Floats:
     """Bilinear interpolation of cell means; output pixel x lies at (x + 1/2) / scale on an axis with cells of size 1."""
     result = grid.astype(np.float64)
@@ -143,20 +138,19 @@ def _interpolate(grid: Floats, height: int, width: int, scale: float) -> Floats:
 
 
 def whiten(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) -> Floats:
-    """Weights a high-pass, scales it to unit variance, clips it and fades it out at the borders.
+    """Weights a high-pass, scales it to unit variance, clips it and fades it out at the borders. Works in place.
 
     Args:
-        high: float32 of shape (h, w).
+        high: float32 of shape (h, w); overwritten.
         weight: On the cell grid, float32.
         clip: Limit in standard deviations.
         taper: Length of the raised-cosine border in pixels, at most an eighth of a side.
 
     Returns:
-        float32 of shape (h, w); all zero where the picture is flat.
+        `high`; all zero if the picture is flat.
     """
-    out = np.empty_like(high)
-    core.whiten(high, weight, clip, taper_window(high.shape[0], taper), taper_window(high.shape[1], taper), out)
-    return out
+    core.whiten(high, weight, clip, taper_window(high.shape[0], taper), taper_window(high.shape[1], taper), high)
+    return high
 
 
 def whiten_reference(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) -> Floats:

@@ -229,6 +229,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy("watermark-demo.png", "mine.png")
     assert run("demo", "-o", "mine.png").exit_code == 2
     assert run("demo", "--photo", PHOTOS / "camera.jpg", "-o", "mine.png", "--force").exit_code == 0
+    assert "too small" in run("demo", "--photo", PHOTOS / "chelsea.png").stderr
     refused = run("demo", "generate")
     assert refused.exit_code == 2
     assert "image" in refused.stderr

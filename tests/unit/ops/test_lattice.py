@@ -1,0 +1,142 @@
+"""Spectrum kernels: equal to their NumPy references, and the same bits on every instruction set and thread count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import watermark
+from watermark import _core
+from watermark.ops import lattice
+
+
+@pytest.fixture(scope="module")
+def lines() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    angle, radius = np.pi * (np.arange(32) + rng.uniform(0, 0.5, 32)) / 32, rng.uniform(0.075, 0.22, 32)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return np.array([[1.13, 0.04], [-0.06, 1.09]])
+
+
+@pytest.fixture(scope="module")
+def spectrum(lines: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Noise with faint lines at truth @ f."""
+    y, x = np.mgrid[-160:161, -250:250]
+    picture = np.random.default_rng(2).normal(size=x.shape)
+    for fx, fy in lines @ truth.T:
+        picture += 0.04 * np.cos(2 * np.pi * (fx * x + fy * y) + fx)
+    return lattice.spectrum(picture.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def level(spectrum: np.ndarray) -> np.ndarray:
+    return lattice.noise(spectrum)
+
+
+@pytest.mark.parametrize("shape", [(512, 700), (333, 701), (1, 1), (1024, 1024), (64, 1023)])
+def test_spectrum_equals_numpy(shape: tuple[int, int]) -> None:
+    y = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    expected = lattice.spectrum_reference(y)
+    np.testing.assert_allclose(lattice.spectrum(y), expected, atol=3e-7 * np.abs(expected).max() * 10)
+
+
+def test_spectrum_is_bit_identical_everywhere() -> None:
+    y = np.random.default_rng(4).normal(size=(301, 411)).astype(np.float32)
+    results = []
+    for isa in _core.instruction_sets():
+        for threads in (1, 2, 3):
+            watermark.set_threads(threads)
+            out = np.empty((1024, 2 * 513), np.float32)
+            _core.spectrum(y, out, isa=isa)
+            results.append(out)
+    watermark.set_threads(0)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_noise_equals_the_reference_and_ignores_peaks(spectrum: np.ndarray, level: np.ndarray) -> None:
+    np.testing.assert_allclose(level, lattice.noise_reference(spectrum), rtol=1e-5)
+    peaked = spectrum.copy()
+    peaked[200, 100] *= 1000
+    np.testing.assert_allclose(lattice.noise(peaked), level, rtol=0.2)
+    outs = [np.empty_like(level) for _ in _core.instruction_sets()]
+    for out, isa in zip(outs, _core.instruction_sets(), strict=True):
+        _core.noise(spectrum.view(np.float32), out, isa=isa)
+        np.testing.assert_array_equal(out, outs[0])
+
+
+def test_scores_equal_the_reference(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
+    maps = np.eye(2) + np.random.default_rng(5).normal(0, 0.4, (200, 2, 2))
+    scores = lattice.scores(spectrum, level, maps, lines)
+    np.testing.assert_allclose(scores, lattice.scores_reference(spectrum, level, maps, lines), rtol=1e-5)
+
+
+def test_lines_are_found_where_they_are(
+    spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray, truth: np.ndarray
+) -> None:
+    start = truth * 1.004
+    fitted, score = lattice.refine(spectrum, level, start, lines)
+    assert score > 1.5 * lattice.scores(spectrum, level, np.eye(2)[None] * 0.8, lines)[0]
+    assert np.abs(fitted - truth).max() < 0.3 / 500 / 0.2  # a third of a frequency step at the outer lines
+    expected, expected_score = lattice.refine_reference(spectrum, level, start, lines)
+    np.testing.assert_allclose(fitted, expected, atol=1e-5)
+    assert score == pytest.approx(expected_score, rel=1e-4)
+    for isa in _core.instruction_sets():
+        again = start.copy()
+        assert _core.refine(spectrum.view(np.float32), level, again, lines, 4, isa=isa) == score
+        np.testing.assert_array_equal(again, fitted)
+
+
+def test_samples_equal_the_reference(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
+    many = np.concatenate([lines, -lines, 2.2 * lines, 3 * lines])
+    values = lattice.sample(spectrum, level, np.eye(2), many)
+    np.testing.assert_allclose(values, lattice.sample_reference(spectrum, level, np.eye(2), many), atol=1e-5)
+    np.testing.assert_allclose(values[32:64], values[:32].conj(), atol=1e-5)
+    assert not values[np.abs(many).max(axis=1) > 0.485].any()
+
+
+def test_samples_between_frequencies_equal_the_transform_there() -> None:
+    y = np.random.default_rng(6).normal(size=(400, 560)).astype(np.float32)
+    lines = np.random.default_rng(7).uniform(-0.3, 0.3, (50, 2))
+    row, column = np.arange(400) - 200, np.arange(560) - 280
+    exact = np.array([np.exp(-2j * np.pi * fy * row) @ y @ np.exp(-2j * np.pi * fx * column) for fx, fy in lines])
+    values = lattice.spectrum(y)
+    level = np.ones((128, 65), np.float32)
+    error = np.abs(lattice.sample(values, level, np.eye(2), lines) - exact)
+    assert np.sqrt(np.mean(error**2)) < 0.02 * np.sqrt(np.mean(np.abs(exact) ** 2))
+
+
+def test_tile_spectrum_equals_the_reference() -> None:
+    tile = np.random.default_rng(8).normal(size=(96, 96)).astype(np.float32)
+    values = lattice.tile_spectrum(tile, 26)
+    np.testing.assert_allclose(values, lattice.tile_spectrum_reference(tile, 26), atol=2e-4)
+    np.testing.assert_array_equal(values, values[::-1, ::-1].conj())
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (13.3125, 77.625), (95.9, 0.1)])
+def test_translation_is_found(lines: np.ndarray, shift: tuple[float, float]) -> None:
+    n = np.rint(lines * 96).astype(np.int64)
+    sync = np.exp(-2j * np.pi * (n @ np.array(shift)) / 96).astype(np.complex64)
+    value, x, y = lattice.locate(sync, n, 96)
+    assert value == pytest.approx(32, rel=1e-3)
+    offset = (np.array([x, y]) - shift + 48) % 96 - 48
+    assert np.abs(offset).max() <= 1 / 16
+    np.testing.assert_allclose((value, x, y), lattice.locate_reference(sync, n, 96), rtol=1e-5)
+
+
+def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
+    values = spectrum.view(np.float32)
+    with pytest.raises(ValueError, match="field"):
+        _core.spectrum(np.zeros((1025, 4), np.float32), np.empty((1024, 1026), np.float32))
+    with pytest.raises(ValueError, match="spectrum"):
+        _core.noise(values[:-1].copy(), level.copy())
+    with pytest.raises(ValueError, match="2 x 2"):
+        _core.refine(values, level, np.eye(3), lines, 4)
+    with pytest.raises(ValueError, match="reach"):
+        _core.refine(values, level, np.eye(2), lines, 99)
+    with pytest.raises(ValueError, match="at most 64"):
+        _core.locate(np.zeros(130, np.float32), np.zeros((65, 2), np.int64), 96)

@@ -1,0 +1,164 @@
+"""Picture kernels: equal to their NumPy references, and the same bits on every instruction set and thread count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import watermark
+from watermark import _core
+from watermark.ops import picture
+
+SHAPES = [((512, 512, 3), 1.0), ((301, 517, 3), 1.37), ((7, 5, 3), 1.0), ((130, 99, 4), 1.9), ((64, 70, 1), 1.0),
+          ((65, 211, 2), 3.3), ((540, 961, 3), 540 / 512)]  # fmt: skip
+
+
+@pytest.fixture(params=SHAPES, ids=lambda p: f"{p[0]}/{p[1]:.2f}")
+def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, float]:
+    shape, factor = request.param
+    rng = np.random.default_rng(1)
+    smooth = rng.integers(0, 256, (-(-shape[0] // 8), -(-shape[1] // 8), shape[2])).repeat(8, 0).repeat(8, 1)
+    noise = rng.integers(-20, 21, shape)
+    return np.clip(smooth[: shape[0], : shape[1]] + noise, 0, 255).astype(np.uint8), factor
+
+
+def grid(pixels: np.ndarray, factor: float, low: float, high: float) -> np.ndarray:
+    height, width = picture.reduced_shape(*pixels.shape[:2], factor)
+    return np.random.default_rng(2).uniform(low, high, (-(-height // 4), -(-width // 4))).astype(np.float32)
+
+
+def on_every_backend(name: str, *inputs: object, outputs: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Calls a kernel with every instruction set and 1 to 3 threads; outputs are copied after each call."""
+    results = []
+    for isa in _core.instruction_sets():
+        for threads in (1, 2, 3):
+            watermark.set_threads(threads)
+            for out in outputs:
+                out.fill(7)
+            getattr(_core, name)(*inputs, *outputs, isa=isa)
+            results.append([out.copy() for out in outputs])
+    watermark.set_threads(0)
+    return results
+
+
+def assert_identical(results: list[list[np.ndarray]]) -> None:
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_statistics_equal_the_reference(case: tuple[np.ndarray, float]) -> None:
+    high, means = picture.statistics(*case, 2.0, keep_high=True)
+    expected_high, expected_means = picture.statistics_reference(*case, 2.0, keep_high=True)
+    assert high is not None
+    assert expected_high is not None
+    np.testing.assert_allclose(high, expected_high, atol=1e-4)
+    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=2e-4)
+    without, same = picture.statistics(*case, 2.0, keep_high=False)
+    assert without is None
+    np.testing.assert_array_equal(same, means)
+
+
+def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float]) -> None:
+    pixels, factor = case
+    height, width = picture.reduced_shape(*pixels.shape[:2], factor)
+    taps = picture.gaussian_taps(2.0)
+    results = []
+    for isa in _core.instruction_sets():
+        for threads in (1, 2, 3):
+            watermark.set_threads(threads)
+            means, high = np.empty((3, -(-height // 4), -(-width // 4)), np.float32), np.empty((height, width), np.float32)
+            _core.statistics(pixels, factor, taps, means, height, width, high, isa=isa)
+            results.append([means, high])
+    watermark.set_threads(0)
+    assert_identical(results)
+
+
+def test_reduction_keeps_the_mean_and_drops_uncovered_borders() -> None:
+    assert picture.reduced_shape(1080, 1920, 1080 / 512) == (512, 910)
+    flat = np.full((100, 150, 3), 77, np.uint8)
+    high, means = picture.statistics(flat, 1.7, 2.0, keep_high=True)
+    assert high is not None
+    np.testing.assert_allclose(high, 0, atol=1e-4)
+    np.testing.assert_allclose(means[2], 77, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.9, 2.0, 6.0])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (50, 7), (64, 64), (33, 41)])
+def test_blur_equals_the_reference_also_on_pictures_smaller_than_its_reach(sigma: float, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    expected = picture.blur_reference(image, sigma)
+    np.testing.assert_allclose(picture.blur(image, sigma), expected, atol=2e-6)
+    assert_identical(on_every_backend("blur", image, picture.gaussian_taps(sigma), outputs=[np.empty_like(image)]))
+
+
+def test_whiten_equals_the_reference_and_is_bit_identical(case: tuple[np.ndarray, float]) -> None:
+    high, _ = picture.statistics(*case, 2.0, keep_high=True)
+    assert high is not None
+    weight = grid(*case, 0.1, 1.0)
+    windows = [picture.taper_window(size, 10) for size in high.shape]
+    assert_identical(on_every_backend("whiten", high, weight, 3.0, *windows, outputs=[np.empty_like(high)]))
+    expected = picture.whiten_reference(high, weight)
+    whitened = picture.whiten(high.copy(), weight)
+    np.testing.assert_allclose(whitened, expected, atol=2e-6)
+    assert np.abs(whitened).max() <= 3
+
+
+def test_whiten_of_a_flat_picture_is_zero() -> None:
+    assert not picture.whiten(np.zeros((64, 80), np.float32), np.ones((16, 20), np.float32)).any()
+
+
+def test_fold_equals_the_reference() -> None:
+    y = np.random.default_rng(4).normal(size=(205, 333)).astype(np.float32)
+    np.testing.assert_allclose(picture.fold(y, 96), picture.fold_reference(y, 96), atol=1e-5)
+    assert_identical(on_every_backend("fold", y, outputs=[np.empty((96, 96), np.float32)]))
+
+
+def test_pattern_equals_the_reference_but_for_rare_single_levels(case: tuple[np.ndarray, float]) -> None:
+    pixels, factor = case
+    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
+    amplitude = grid(pixels, factor, 0.3, 4.0)
+    marked = picture.add_pattern(pixels, tile, amplitude, factor)
+    expected = picture.add_pattern_reference(pixels, tile, amplitude, factor)
+    difference = np.abs(marked.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 1e-4
+    assert (marked != pixels).any()
+    if pixels.shape[2] % 2 == 0:
+        np.testing.assert_array_equal(marked[..., -1], pixels[..., -1])
+    assert_identical(on_every_backend("add_pattern", pixels, tile, amplitude, factor, outputs=[np.empty_like(pixels)]))
+
+
+def test_strides_do_not_matter() -> None:
+    rng = np.random.default_rng(6)
+    whole = rng.integers(0, 256, (150, 260, 3)).astype(np.uint8)
+    tile, amplitude = rng.normal(size=(96, 96)).astype(np.float32), np.full((38, 65), 2, np.float32)
+    views = [whole, whole[::-1, ::-1, ::-1], whole.transpose(2, 0, 1).copy().transpose(1, 2, 0)]
+    wide = np.zeros((300, 520, 3), np.uint8)
+    wide[::2, ::2] = whole
+    views.append(wide[::2, ::2])
+    for view in views:
+        dense = np.ascontiguousarray(view)
+        for a, b in zip(
+            picture.statistics(view, 1.0, 2.0, keep_high=True), picture.statistics(dense, 1.0, 2.0, keep_high=True),
+            strict=True,
+        ):  # fmt: skip
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(
+            picture.add_pattern(view, tile, amplitude, 1.0), picture.add_pattern(dense, tile, amplitude, 1.0)
+        )
+
+
+def test_bounds_are_checked() -> None:
+    pixels, small = np.zeros((40, 40, 3), np.uint8), np.zeros((8, 8), np.float32)
+    taps = picture.gaussian_taps(2.0)
+    with pytest.raises(ValueError, match="fit"):
+        _core.statistics(pixels, 1.0, taps, np.empty((3, 11, 10), np.float32), 44, 40, None)
+    with pytest.raises(ValueError, match="factor"):
+        _core.statistics(pixels, 0.5, taps, np.empty((3, 20, 20), np.float32), 80, 80, None)
+    with pytest.raises(ValueError, match="shape"):
+        _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 41, 3), np.uint8))
+    with pytest.raises(ValueError, match="windows"):
+        _core.whiten(small, small, 3.0, np.ones(7, np.float32), np.ones(8, np.float32), small.copy())
+    with pytest.raises(ValueError, match="empty"):
+        _core.add_pattern(np.zeros((0, 4, 3), np.uint8), small, small, 1.0, np.empty((0, 4, 3), np.uint8))

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from watermark import Detection, Detections, ParameterError, ThresholdError, combine
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, over_keys
+from watermark.stats import LN10, log_fisher
+
+
+def detection(log10_p: float = -8.0, **changes) -> Detection:
+    fields = {"scheme": "a.b", "key_id": "wm-1", "log10_p": log10_p, "score": 2.0, "n": 10} | changes
+    return Detection(**fields)
+
+
+class TestDetection:
+    def test_p_value_underflows_and_its_logarithm_does_not(self):
+        assert detection(-3.0).p_value == pytest.approx(1e-3)
+        deep = detection(-5000.0)
+        assert (deep.p_value, deep.log10_p) == (0.0, -5000.0)
+        assert deep.detected(1e-300)
+
+    @pytest.mark.parametrize(("log10_p", "fpr", "verdict"), [(-6.0, 1e-6, True), (-5.9, 1e-6, False), (0.0, 0.999, False)])
+    def test_detected_is_p_at_most_fpr(self, log10_p, fpr, verdict):
+        assert detection(log10_p).detected(fpr) is verdict
+
+    @pytest.mark.parametrize("fpr", [0, 1, -1e-3, 2, math.nan, math.inf, "1e-6", None, True])
+    def test_a_threshold_is_a_probability(self, fpr):
+        with pytest.raises(ThresholdError):
+            detection().detected(fpr)
+
+    def test_no_verdict_below_the_floor(self):
+        coarse = detection(-2.0, details={"p_floor": 1e-2})
+        assert coarse.detected(1e-2)
+        with pytest.raises(ThresholdError, match=r"0\.01"):
+            coarse.detected(1e-3)
+
+    def test_equality_leaves_details_out(self):
+        assert detection(details={"map": np.zeros(3)}) == detection()
+        assert detection() != detection(-9.0)
+
+    def test_frozen(self):
+        with pytest.raises(AttributeError):
+            detection().log10_p = -100.0
+
+    def test_json(self):
+        d = detection(payload=b"\x00\xff", payload_ok=True, details={"map": np.zeros(3), "scale": 0.5, "nested": {}})
+        assert json.loads(json.dumps(d.to_dict())) == {
+            "version": 1,
+            "scheme": "a.b",
+            "key_id": "wm-1",
+            "p_value": d.p_value,
+            "log10_p": -8.0,
+            "score": 2.0,
+            "n": 10,
+            "payload": "00ff",
+            "payload_ok": True,
+            "details": {"scale": 0.5},
+        }
+
+
+class TestDetections:
+    ITEMS = (detection(-8.0, payload=b"x", payload_ok=True), detection(-1.0, key_id="wm-2"), detection(-400.0, n=3))
+
+    def test_sequence(self):
+        batch = Detections.of(self.ITEMS)
+        assert len(batch) == 3
+        assert tuple(batch) == self.ITEMS
+        assert batch[-1] == self.ITEMS[-1]
+        assert batch[:2] == Detections.of(self.ITEMS[:2])
+        assert batch[::-1][0] == self.ITEMS[2]
+        assert self.ITEMS[1] in batch
+        with pytest.raises(IndexError):
+            batch[3]
+
+    def test_columns(self):
+        batch = Detections.of(self.ITEMS)
+        assert batch.log10_p.tolist() == [-8.0, -1.0, -400.0]
+        assert batch.p_value == pytest.approx([1e-8, 0.1, 0.0])
+        assert batch.score.tolist() == [2.0, 2.0, 2.0]
+        assert batch.n.tolist() == [10, 10, 3]
+        assert batch.payload == (b"x", None, None)
+        assert batch.payload_ok.tolist() == [True, False, False]
+        assert batch.key_id == ("wm-1", "wm-2", "wm-1")
+        assert batch.detected(1e-6).tolist() == [True, False, True]
+
+    def test_immutable(self):
+        batch = Detections.of(self.ITEMS)
+        for column in (batch.log10_p, batch.score, batch.n, batch.payload_ok):
+            with pytest.raises(ValueError, match="read-only"):
+                column[0] = 0
+        with pytest.raises(TypeError):
+            hash(batch)
+
+    def test_equality(self):
+        assert Detections.of(self.ITEMS) == Detections.of(self.ITEMS)
+        assert Detections.of(self.ITEMS) != Detections.of(self.ITEMS[:2])
+        assert Detections.of(self.ITEMS) != self.ITEMS
+
+    def test_an_empty_batch_keeps_its_scheme(self):
+        empty = Detections.of([], "a.b")
+        assert (len(empty), empty.scheme, empty.detected().shape) == (0, "a.b", (0,))
+        assert empty[:] == empty
+
+
+class TestOverKeys:
+    def test_one_key_is_free(self):
+        assert over_keys([detection(-5.0)]) == detection(-5.0)
+
+    def test_several_are_paid_for(self):
+        found = over_keys([detection(-1.0, key_id="wm-1"), detection(-9.0, key_id="wm-2"), detection(0.0)])
+        assert found.key_id == "wm-2"
+        assert found.log10_p == pytest.approx(-9 + math.log10(3), abs=1e-6)
+        assert found.details["keys_tried"] == 3
+
+    def test_the_payment_can_cost_the_payload_its_word(self):
+        edge = detection(MAX_LOG10_P_OF_PAYLOAD, payload=b"x", payload_ok=True)
+        assert over_keys([edge]).payload_ok
+        assert not over_keys([edge, detection(0.0)]).payload_ok
+
+
+class TestCombine:
+    def test_one(self):
+        assert combine([detection(-5.0)]).log10_p == pytest.approx(-5.0)
+
+    def test_dependent_looks_pay_bonferroni(self):
+        joined = combine(d for d in (detection(-5.0), detection(-7.0), detection(-1.0)))
+        assert joined.log10_p == pytest.approx(-7 + math.log10(3))
+        assert joined.n == 30
+        assert joined.details["combined"] == 3
+
+    def test_p_never_exceeds_one(self):
+        assert combine([detection(-0.1)] * 4).log10_p == 0.0
+
+    def test_independent_looks_join_their_evidence(self):
+        joined = combine([detection(-4.0, scheme="a"), detection(-4.0, scheme="b")], independent=True)
+        assert joined.log10_p == pytest.approx(log_fisher([-4 * LN10] * 2) / LN10)
+        assert joined.log10_p < -6
+        assert joined.scheme == "a + b"
+
+    def test_the_payload_comes_from_who_read_one(self):
+        read = detection(-10.0, payload=b"x", payload_ok=True)
+        joined = combine([detection(-20.0, score=9.0), read])
+        assert (joined.payload, joined.payload_ok, joined.score) == (b"x", True, 9.0)
+
+    def test_floors(self):
+        coarse = detection(-2.0, details={"p_floor": 1e-2})
+        assert combine([coarse, coarse]).details["p_floor"] == pytest.approx(2e-2)
+        assert combine([coarse, coarse], independent=True).details["p_floor"] == pytest.approx(
+            math.exp(log_fisher([math.log(1e-2)] * 2))
+        )
+        assert combine([coarse, detection(-9.0)]).detected(1e-8)
+
+    @pytest.mark.parametrize("items", [[], [1], ["a"], [None]])
+    def test_nothing_else(self, items):
+        with pytest.raises(ParameterError):
+            combine(items)
+
+    @pytest.mark.parametrize("independent", [False, True])
+    def test_the_joined_p_value_is_valid(self, independent):
+        """Uniform p-values of 3 looks (for Bonferroni also three times the same): at most the nominal rate comes back."""
+        rng = np.random.default_rng(2)
+        trials = 20_000
+        p = rng.random((trials, 3))
+        if not independent:
+            p[: trials // 2] = p[: trials // 2, :1]
+        joined = np.array([combine(map(detection, row), independent=independent).p_value for row in np.log10(p)])
+        for alpha in (0.1, 0.01):
+            rate, spread = (joined <= alpha).mean(), math.sqrt(alpha * (1 - alpha) / trials)
+            assert rate <= alpha + 3.3 * spread
+            if independent:
+                assert rate >= alpha - 3.3 * spread
