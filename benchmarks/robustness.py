@@ -129,7 +129,7 @@ def main() -> None:
         raise SystemExit(f"no photo matches {options.photos!r} in the corpus folder")
     parameters = {"payload_bits": options.payload_bits, **dict(map(setting, options.set))}
     jobs = [
-        (photo, number, options.scheme, parameters, options.seed, options.rows, options.corpus)
+        (photo, number, options.scheme, parameters, options.seed, options.rows, options.corpus, options.short_side)
         for photo in photos
         for number in range(options.keys)
     ]
@@ -145,13 +145,14 @@ def main() -> None:
         "photos_used": len(photos),
         "keys_per_photo": options.keys,
         "seed": options.seed,
+        "short_side": options.short_side,
         "seconds": round(time.time() - started),
         **results,
     }
     markdown = tables(results)
     print("\n\n".join(markdown.values()))
     if not options.no_record:
-        path = _record.save("robustness_images", results, markdown=markdown, packages=["scikit-image"], out=options.out)
+        path = _record.save(options.name, results, markdown=markdown, packages=["scikit-image"], out=options.out)
         print(f"\nwritten: {path.name}")
 
 
@@ -168,6 +169,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="scheme parameter")
     parser.add_argument("--rows", choices=["required", "extra", "all"], default="all")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--short-side", type=int, help="scale photos to this short side before they are marked")
+    parser.add_argument("--name", default="robustness_images", help="name of the record")
     parser.add_argument("--out", help="where to write the record")
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
@@ -190,9 +193,9 @@ def edits(rows: str) -> dict[str, Edit]:
     return {"required": REQUIRED, "extra": EXTRA, "all": REQUIRED | EXTRA}[rows]
 
 
-def trial(job: tuple[str, int, str, dict[str, Any], int, str, str]) -> dict[str, Any]:
+def trial(job: tuple[str, int, str, dict[str, Any], int, str, str, int | None]) -> dict[str, Any]:
     """Marks one photo with one key, and tries every edit."""
-    photo, number, scheme, parameters, seed, rows, corpus = job
+    photo, number, scheme, parameters, seed, rows, corpus, short_side = job
     watermark.set_threads(1)
     digest = hashlib.sha256(f"robustness/{seed}/{photo}/{number}".encode())
     key = watermark.Key.from_bytes(digest.digest())
@@ -201,6 +204,8 @@ def trial(job: tuple[str, int, str, dict[str, Any], int, str, str]) -> dict[str,
     mark = watermark.load(scheme, key, **parameters)
     with PIL.Image.open(Path(corpus, photo)) as opened:
         picture = opened.convert("RGB")
+    if short_side:
+        picture = scale(picture, short_side / min(picture.size))
 
     started = time.process_time()
     marked = mark.embed(picture, message)
@@ -271,9 +276,10 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         if key in quality
     )
     wrong = sum(entry["false_payloads"] for entry in results["edits"])
+    side = f" with a short side of {results['short_side']} pixels" if results["short_side"] else ""
     parts = {
         "setting": f"`{results['scheme']}`, {results['parameters']['payload_bits']} bits: "
-        f"{results['photos_used']} photos x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. "
+        f"{results['photos_used']} photos{side} x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. "
         f"Wrong messages vouched for: {wrong}."
     }
     for part, title, required in (("required", "Edit", True), ("extra", "Further edit", False)):

@@ -1,10 +1,12 @@
 // Bindings of the picture kernels: checks arrays, hands out scratch memory, spreads rows over threads.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <new>
 #include <optional>
+#include <vector>
 
 #include "bind/bind.hpp"
 
@@ -208,18 +210,78 @@ void noise(py::handle values, py::handle out, const std::string& isa) {
   kernel.noise(v.data, o.data, s.get());
 }
 
-void scores(py::handle values, py::handle level, py::handle maps, py::handle lines, py::handle out,
-            const std::string& isa) {
-  const Lattice lattice(values, level, lines);
-  const Tensor maps_(maps, "maps"), out_(out, "out");
-  const auto m = maps_.dense<const double, 3>();
-  const auto o = out_.dense<float, 1>();
-  require(m.shape[1] == 2 && m.shape[2] == 2 && m.shape[0] == o.shape[0], "maps must hold one 2 x 2 matrix per score");
+// places: for each entry of the table, its byte in the pooled map, or -1 for the neutral value. Each row is written twice.
+void log_polar(py::handle values, py::handle level, py::handle places, py::handle out, const std::string& isa) {
+  const Tensor values_(values, "values"), level_(level, "level"), places_(places, "places"), out_(out, "out");
+  const auto v = values_.dense<const float, 2>(), l = level_.dense<const float, 2>();
+  const auto n = places_.dense<const int32_t, 2>();
+  const auto o = out_.dense<uint8_t, 2>();
+  require(v.shape[0] == field && v.shape[1] == 2 * half_field, "values must be a spectrum");
+  require(l.shape[0] == noise_rows && l.shape[1] == noise_columns, "level must be a noise map");
+  require(o.shape[0] == n.shape[0] && o.shape[1] == 2 * n.shape[1], "out must hold every row of places twice");
+  const int64_t last = field * half_field;
+  for (int64_t i = 0; i < n.size(); ++i) require(n.data[i] >= -1 && n.data[i] < last, "places must lie in the spectrum");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  parallel_for(m.shape[0], 64, [&](int64_t begin, int64_t end) {
-    kernel.scores(lattice.values.data, lattice.level.data, m.data, begin, end, lattice.lines.data, lattice.lines.shape[0], o.data);
+  constexpr int64_t stride = 576, left = 32, bytes = field * stride;
+  const Scratch memory = scratch(3 * bytes / 4);
+  auto* ratio = reinterpret_cast<uint8_t*>(memory.get());
+  parallel_for(field, rows_per_task, [&](int64_t begin, int64_t end) {
+    kernel.quantised_ratio(v.data, l.data, begin, end, ratio);
   });
+  const uint8_t* pooled = ratio + 2 * bytes;
+  kernel.pool(ratio, ratio + bytes, ratio + 2 * bytes);
+  int64_t total = 0, known = 0;
+  for (int64_t row = 0; row < n.shape[0]; ++row)
+    for (int64_t i = 0; i < n.shape[1]; ++i) {
+      const int64_t place = n.data[row * n.shape[1] + i];
+      uint8_t* to = o.data + row * o.shape[1] + i;
+      if (place < 0) continue;
+      *to = pooled[place / half_field * stride + left + place % half_field];
+      total += *to, ++known;
+    }
+  const auto neutral = static_cast<uint8_t>(known ? (2 * total + known) / (2 * known) : 0);
+  for (int64_t row = 0; row < n.shape[0]; ++row) {
+    uint8_t* to = o.data + row * o.shape[1];
+    for (int64_t i = 0; i < n.shape[1]; ++i) {
+      if (n.data[row * n.shape[1] + i] < 0) to[i] = neutral;
+      to[n.shape[1] + i] = to[i];
+    }
+  }
+}
+
+int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scales, py::handle out,
+               const std::string& isa) {
+  const Tensor table_(table, "table"), rows_(rows, "rows"), turns_(turns, "turns"), out_(out, "out");
+  const auto t = table_.dense<const uint8_t, 2>();
+  const auto r = rows_.dense<const int32_t, 2>(), a = turns_.dense<const int32_t, 2>();
+  const auto o = out_.dense<int32_t, 2>();
+  const int64_t hypotheses = r.shape[0], lines = r.shape[1], angles = t.shape[1] / 2;
+  require(angles > 0 && angles % 224 == 0 && angles <= 896 && t.shape[1] == 2 * angles, "table must have 2 x 224, 2 x 448, ... columns");
+  require(lines >= 1 && lines <= 36, "at most 36 lines can be added up in a byte");
+  require(a.shape[0] == hypotheses && a.shape[1] == lines, "rows and turns must have one shape");
+  require(o.shape[1] == 4, "out must have 4 columns");
+  for (int64_t i = 0; i < r.size(); ++i)
+    require(r.data[i] >= 0 && r.data[i] + scales <= t.shape[0] && a.data[i] >= 0 && a.data[i] < angles,
+            "every line must stay in the table at every scale");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  const int64_t most = o.shape[0];
+  // Chunks of a fixed size, each with a list of its own: the result does not depend on the number of threads.
+  constexpr int64_t chunk = 64;
+  std::vector<std::vector<int32_t>> found(static_cast<size_t>((hypotheses + chunk - 1) / chunk));
+  parallel_for(hypotheses, chunk, [&](int64_t begin, int64_t end) {
+    auto& list = found[static_cast<size_t>(begin / chunk)];
+    list.resize(static_cast<size_t>(16 * most));
+    list.resize(static_cast<size_t>(4 * kernel.search_table(t.data, angles, r.data, a.data, begin, end, lines, scales, most, list.data())));
+  });
+  std::vector<std::array<int32_t, 4>> all;
+  for (const auto& list : found)
+    for (size_t i = 0; i < list.size(); i += 4) all.push_back({list[i], list[i + 1], list[i + 2], list[i + 3]});
+  std::stable_sort(all.begin(), all.end(), [](const auto& x, const auto& y) { return x[0] > y[0]; });
+  const int64_t count = std::min(most, static_cast<int64_t>(all.size()));
+  for (int64_t i = 0; i < count; ++i) std::copy(all[static_cast<size_t>(i)].begin(), all[static_cast<size_t>(i)].end(), o.data + 4 * i);
+  return count;
 }
 
 double refine(py::handle values, py::handle level, py::handle map, py::handle lines, int reach, const std::string& isa) {
@@ -306,7 +368,8 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
-  m.def("scores", &scores, py::arg("values"), py::arg("level"), py::arg("maps"), py::arg("lines"), py::arg("out"), isa);
+  m.def("log_polar", &log_polar, py::arg("values"), py::arg("level"), py::arg("places"), py::arg("out"), isa);
+  m.def("search", &search, py::arg("table"), py::arg("rows"), py::arg("turns"), py::arg("scales"), py::arg("out"), isa);
   m.def("refine", &refine, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);

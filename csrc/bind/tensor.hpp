@@ -60,6 +60,7 @@ class Tensor {
     View<T, N> v;
     v.data = static_cast<T*>(data_);
     for (int i = 0; i < N; ++i) v.shape[i] = shape_[i], v.strides[i] = strides_[i];
+    if (reinterpret_cast<uintptr_t>(data_) % alignof(Element) && v.size()) fail<py::value_error>("is not aligned");
     return v;
   }
 
@@ -84,7 +85,6 @@ class Tensor {
   static constexpr int max_dimensions = 8;
 
   void from_numpy(const py::array& a) {
-    if (!(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) fail<py::value_error>("is not aligned");
     const py::dtype type = a.dtype();
     if (type.byteorder() == '>') fail<py::type_error>("is big endian");
     const char kind = type.kind();

@@ -5,6 +5,7 @@
 #include "kernels/lattice.hpp"
 #include "kernels/picture.hpp"
 #include "kernels/polar.hpp"
+#include "kernels/search.hpp"
 #include "kernels/sign_pad.hpp"
 
 #define WM_QUOTE_(x) #x
@@ -61,10 +62,9 @@ void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const 
   add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + column_floats(p.width));
 }
 
-void score_maps(const float* values, const float* level, const double* maps, int64_t begin, int64_t end,
-                const double* lines, int64_t count, float* out) {
-  const SpectrumView spectrum{values, level};
-  for (int64_t i = begin; i < end; ++i) out[i] = pooled_score(spectrum, maps + 4 * i, lines, count);
+int64_t search(const uint8_t* table, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin, int64_t end,
+               int64_t lines, int64_t scales, int64_t most, int32_t* out) {
+  return search_table(table, angles, rows, turns, begin, end, lines, scales, most, reinterpret_cast<Peak*>(out));
 }
 
 double refine_map(const float* values, const float* level, double* map, const double* lines, int64_t count, int reach) {
@@ -82,7 +82,7 @@ extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
     luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows,
-    spectrum_rows, spectrum_columns, noise_map, score_maps, refine_map, sample, tile_spectrum, locate,
+    spectrum_rows, spectrum_columns, noise_map, quantised_ratio, pool, search, refine_map, sample, tile_spectrum, locate,
 };
 
 }  // namespace watermark::WM_ISA

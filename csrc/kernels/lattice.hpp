@@ -99,27 +99,6 @@ WM_FN void map_line(const double* g, const double* f, double& x, double& y) {
 }
 WM_FN bool within(double x, double y, double limit) { return x < limit && x > -limit && y < limit && y > -limit; }
 
-static inline float pooled_score(const SpectrumView& s, const double* g, const double* lines, int64_t count) {
-  float total = 0.0f;
-  for (int64_t k = 0; k < count; ++k) {
-    double x, y;
-    map_line(g, lines + 2 * k, x, y);
-    if (!within(x, y, 0.49)) {
-      total += 2.5f;
-      continue;
-    }
-    const int64_t cx = nearest(x * field), cy = nearest(y * field);
-    float best = 0.0f;
-    for (int64_t dy = -1; dy <= 1; ++dy)
-      for (int64_t dx = -1; dx <= 1; ++dx) {
-        const float r = s.ratio(cx + dx, cy + dy);
-        best = r > best ? r : best;
-      }
-    total += best < most_ratio ? best : most_ratio;
-  }
-  return total;
-}
-
 static inline double interpolated_score(const SpectrumView& s, const double* g, const double* lines, int64_t count) {
   double total = 0;
   for (int64_t k = 0; k < count; ++k) {

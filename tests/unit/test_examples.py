@@ -63,7 +63,7 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(as_installed_plugin(tmp_path / "site"))
     photos = tmp_path / "photos"
     photos.mkdir()
-    for name in ("coffee.jpg", "chelsea.png"):
+    for name in ("coffee.jpg", "astronaut.webp"):
         shutil.copy(ROOT / "tests" / "data" / name, photos)
     shutil.copy(ROOT / "tests" / "data" / "coffee.jpg", tmp_path / "photo.jpg")
     namespace: dict[str, Any] = {"__name__": "__main__"}

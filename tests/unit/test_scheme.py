@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,7 +47,7 @@ class Toy(MediaScheme):
 def plugin(monkeypatch):
     entry = EntryPoint("toy.byte", "toy_module:Toy", "watermark.schemes")
     monkeypatch.setattr(scheme, "entry_points", lambda group: [entry])
-    monkeypatch.setattr(scheme, "import_module", lambda name: type("module", (), {"Toy": Toy}))
+    monkeypatch.setitem(sys.modules, "toy_module", SimpleNamespace(Toy=Toy))
 
 
 def test_schemes_are_listed_with_facts():

@@ -8,7 +8,7 @@ payload's signs, so the search costs no significance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,14 +33,36 @@ TOP = 26
 """Lattice lines with |n| up to here are read from a folded picture, two more than the mark uses."""
 _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
-_SCALES = np.exp(np.arange(np.log(0.3), np.log(3.2), 0.0075))
-_REFINED, _TESTED = 24, 6
+_SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
+_PEAKS, _TESTED = 48, 6
+_STRETCH, _STRETCH_STEP = 0.095, 0.012
 
-_TURNS = [np.array(m, np.float64) for m in ([[1, 0], [0, 1]], [[0, -1], [1, 0]])]
 _MIRROR = np.diag([-1.0, 1.0])
-_UP_TO_SIGN = [*_TURNS, *(turn @ _MIRROR for turn in _TURNS)]
-DIHEDRAL = [sign * turn for turn in _UP_TO_SIGN for sign in (1.0, -1.0)]
+_RIGHT_ANGLES = [np.array(m, np.float64) for m in ([[1, 0], [0, 1]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]], [[0, 1], [-1, 0]])]
+DIHEDRAL = [*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)]
 """The eight ways to turn by right angles and to mirror, the identity first."""
+
+
+@lru_cache(maxsize=1)
+def _stretches() -> Matrix:
+    """Shapes that the search tries beside turn and scale: float64 of shape (n, 2, 2), the mildest first.
+
+    exp of symmetric traceless matrices on a disc, each plain and mirrored: aspect up to 1.21 in any direction.
+    """
+    reach = int(_STRETCH / _STRETCH_STEP) + 1
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1] * _STRETCH_STEP
+    size = np.hypot(x, y)
+    order = np.argsort(size, axis=None, kind="stable")
+    order = order[size.ravel()[order] <= _STRETCH]
+    x, y, size = x.ravel()[order], y.ravel()[order], size.ravel()[order]
+    turn = np.moveaxis(np.array([[x, y], [y, -x]]), 2, 0) / np.maximum(size, 1e-9)[:, None, None]
+    shapes = np.cosh(size)[:, None, None] * np.eye(2) + np.sinh(size)[:, None, None] * turn
+    return np.stack([shapes, shapes @ _MIRROR], axis=1).reshape(-1, 2, 2)
+
+
+STAGES = (20, None)
+"""How many stretches each stage of the search tries: the mildest, which are shapes of photos that were only turned and
+scaled; then all."""
 
 
 def reduction(height: int, width: int) -> float:
@@ -76,6 +98,18 @@ class Sync:
 
     lines: Lines
     phases: NDArray[np.complex64]
+
+    @cached_property
+    def _template(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return lattice.template(self.lines / TILE, _stretches(), _SMALLEST)
+
+    def peaks(self, table: NDArray[np.uint8], stretches: int | None) -> Matrix:
+        """The most promising hypotheses G: float64 of shape (n, 2, 2), best first."""
+        rows, columns = (part[:stretches] for part in self._template)
+        _, shape, scale, turn = lattice.search(table, rows, columns, _SCALES, _PEAKS).T
+        size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
+        cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
+        return np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[shape]
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
@@ -146,24 +180,23 @@ class Reading:
     def _folded(self, n: Lines) -> NDArray[np.complex64]:
         return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
 
-    def searched(self, sync: Sync, lines: Lines) -> list[Candidate]:
-        """Pictures at any scale from 0.3 to 3.2: the six hypotheses whose sync fits best, best first."""
-        frequencies = sync.lines / TILE
-        maps = (_SCALES[:, None, None, None] * np.array(_UP_TO_SIGN)).swapaxes(0, 1)
-        scores = lattice.scores(self._spectrum, self._noise, maps.reshape(-1, 2, 2), frequencies).reshape(
-            maps.shape[:2]
-        )
-        padded = np.pad(scores, ((0, 0), (1, 1)), constant_values=-np.inf)
-        peaks = np.where((scores >= padded[:, :-2]) & (scores > padded[:, 2:]), scores, -np.inf).ravel()
-        starts = maps.reshape(-1, 2, 2)[np.argsort(-peaks, kind="stable")[:_REFINED]]
+    @cached_property
+    def _table(self) -> NDArray[np.uint8]:
+        return lattice.log_polar(self._spectrum, self._noise)
 
+    def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
+        """Pictures that were turned by any angle, mirrored, scaled, and stretched: the six best hypotheses, best first."""
+        frequencies = sync.lines / TILE
+        starts = sync.peaks(self._table, stretches)
         fitted = [lattice.refine(self._spectrum, self._noise, start, frequencies) for start in starts]
         distinct: list[Matrix] = []
         for linear, _ in sorted(fitted, key=lambda item: -item[1]):
-            size = np.abs(linear).max()
-            if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > 0.004 * size for g in distinct):
+            near = 0.004 * np.abs(linear).max()
+            if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > near for g in distinct):
                 distinct.append(linear)
-        found = [self._candidate(linear, sync, lines) for linear in distinct[:_TESTED]]
+            if len(distinct) == _TESTED:
+                break
+        found = [self._candidate(linear, sync, lines) for linear in distinct]
         return sorted(found, key=lambda candidate: -candidate.sync)
 
     def _candidate(self, linear: Matrix, sync: Sync, lines: Lines) -> Candidate:

@@ -18,7 +18,7 @@ import numpy as np
 
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
-from watermark.image.geometry import TILE, TOP, Candidate, Reading, Sync, reduction
+from watermark.image.geometry import STAGES, TILE, TOP, Candidate, Reading, Sync, reduction
 from watermark.image.perceptual import Statistics
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern
@@ -27,7 +27,7 @@ from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -47,9 +47,9 @@ _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
 # What each look of the detector may spend of the significance, fixed beforehand: half goes to the eight aligned
-# orientations (half of that to the identity), half to the six hypotheses of the scale search; within a look, half to
-# the energy test and half to the message test.
-_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / 6
+# orientations (half of that to the identity), half to the six hypotheses of each of two searches; within a look, half
+# to the energy test and half to the message test.
+_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / 12
 _SETTLED = math.log(1e-8)
 
 
@@ -169,12 +169,13 @@ class SpectralMark(MediaScheme):
 
     def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
         looks = [_Look(0.0, 0.0, None, None)]
-        for stage in (self._aligned, self._searched):
-            looks.append(min(stage(tables, observation), key=lambda look: look.log_p))
-            if looks[-1].log_p < _SETTLED and looks[-1].payload is not None:
+        stages = [self._aligned(tables, observation), *(self._searched(tables, observation, n) for n in STAGES)]
+        for stage in stages:
+            looks += stage
+            if any(_settled(look) for look in looks):
                 break
         best = min(looks, key=lambda look: (look.log_p, look.payload is None))
-        details: dict[str, Any] = {"searched": len(looks) > 2}
+        details: dict[str, Any] = {"looks": len(looks) - 1}
         if best.candidate is not None:
             details |= {
                 "sync": best.candidate.sync,
@@ -185,20 +186,20 @@ class SpectralMark(MediaScheme):
         chips = len(tables.sign)
         return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
 
-    def _aligned(self, tables: _Tables, reading: Reading) -> Iterable[_Look]:
+    def _aligned(self, tables: _Tables, reading: Reading) -> Iterator[_Look]:
         weight = _IDENTITY
         for candidate in reading.aligned(tables.sync, tables.lines):
             look = self._look(tables, candidate, weight)
             yield look
-            if look.log_p < _SETTLED and look.payload is not None:
+            if _settled(look):
                 return
             weight = _TURNED
 
-    def _searched(self, tables: _Tables, reading: Reading) -> Iterable[_Look]:
-        for candidate in reading.searched(tables.sync, tables.lines):
+    def _searched(self, tables: _Tables, reading: Reading, stretches: int | None) -> Iterator[_Look]:
+        for candidate in reading.searched(tables.sync, tables.lines, stretches):
             look = self._look(tables, candidate, _SEARCHED)
             yield look
-            if look.log_p < _SETTLED and look.payload is not None:
+            if _settled(look):
                 return
 
     def _look(self, tables: _Tables, candidate: Candidate, weight: float) -> _Look:
@@ -220,6 +221,11 @@ class SpectralMark(MediaScheme):
             if payload is not None and score > 0:
                 log_p = min(log_p, log_rademacher_message(score * score / 2, self._code.frame.log_messages))
         return _Look(min(0.0, log_p + math.log(2 / weight)), max(score, 0.0), payload, candidate)
+
+
+def _settled(look: _Look) -> bool:
+    """Whether a look leaves nothing to search for."""
+    return look.payload is not None and look.log_p < _SETTLED
 
 
 def _pixels(media: Any) -> Pixels:

@@ -172,7 +172,7 @@ def _rows(latents: Any, shape: tuple[int, ...], *, batch: bool) -> Any:
     if tensor:
         return latents.detach().to(torch.float32).reshape(rows, -1).contiguous()
     flat = latents.reshape(rows, math.prod(shape))
-    if flat.dtype == np.float32:
-        return np.ascontiguousarray(flat)
+    if flat.dtype == np.float32 and flat.flags.c_contiguous and flat.flags.aligned:
+        return flat
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is refused as such
-        return np.ascontiguousarray(flat, np.float32)
+        return flat.astype(np.float32, order="C")

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Doubles = NDArray[np.float64]
+    Octets = NDArray[np.uint8]
     Spectrum = NDArray[np.complex64]
 
 FIELD = 1024
 """N: side of the field. A picture must fit with room to spare (at most 7/8 of it) for `sample` to be accurate."""
 NOISE_CELL = 8
+ANGLES = 448
+LOG_STEP = 0.0075
+LOWEST = 0.0145
+ROWS = 530
 _REACH = 4
 _BETA = 4.5
 _CLIP = np.float32(8)
@@ -105,34 +110,103 @@ def _ratio(values: Spectrum, level: Floats, x: NDArray[np.int64], y: NDArray[np.
     return np.asarray((v.real * v.real + v.imag * v.imag) / m)
 
 
-def scores(values: Spectrum, level: Floats, maps: Doubles, lines: Doubles) -> Floats:
-    """How much power lies where hypotheses expect the lines.
+def log_polar(values: Spectrum, level: Floats) -> Octets:
+    """Power over noise on rings and rays, pooled so that a near miss still counts.
+
+    The ratio is limited to 7 and rounded down; each entry is the largest of 3 x 3 frequencies around its place. Row i lies
+    at radius `LOWEST` exp(`LOG_STEP` i) cycles per pixel, column j at angle pi j / `ANGLES`. Rows beyond .49 cycles per
+    pixel hold the rounded mean of the others.
 
     Args:
         values: A spectrum.
         level: Its noise map.
-        maps: Hypotheses G, float64 of shape (n, 2, 2).
-        lines: Frequencies in the mark's frame, float64 of shape (k, 2) as (x, y).
 
     Returns:
-        float32 of shape (n,): sum over lines of the largest power ratio (at most 8) among the 3 x 3 frequencies around
-        G f. A line at or beyond .49 cycles per pixel counts as 2.5.
+        uint8 of shape (`ROWS`, 2 `ANGLES`): every row twice, since angles wrap around.
     """
-    out = np.empty(len(maps), np.float32)
-    core.scores(values.view(np.float32), level, maps, lines, out)
+    out = np.empty((ROWS, 2 * ANGLES), np.uint8)
+    core.log_polar(values.view(np.float32), level, _places(), out)
     return out
 
 
-def scores_reference(values: Spectrum, level: Floats, maps: Doubles, lines: Doubles) -> Floats:
+def log_polar_reference(values: Spectrum, level: Floats) -> Octets:
     """The same in NumPy."""
-    f = np.einsum("nij,kj->nki", maps, lines)
-    seen = (np.abs(f) < 0.49).all(axis=2)
-    x, y = (np.rint(np.where(seen, f[..., i] * FIELD, 0)).astype(int) for i in (0, 1))
-    best = np.zeros(x.shape, np.float32)
+    places = _places()
+    row, column = places // (FIELD // 2 + 1), places % (FIELD // 2 + 1)
+    pooled = np.zeros(places.shape, np.float32)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            np.maximum(best, _ratio(values, level, x + dx, y + dy), out=best)
-    return np.where(seen, np.minimum(best, _CLIP), np.float32(2.5)).sum(axis=1, dtype=np.float32)
+            known = column + dx <= FIELD // 2
+            ratio = _ratio(values, level, np.minimum(column + dx, FIELD // 2), row + dy)
+            pooled = np.maximum(pooled, np.where(known, ratio, 0))
+    known = places >= 0
+    table = np.floor(np.minimum(pooled, 7)).astype(np.uint8)
+    total, count = int(table[known].sum()), int(known.sum())
+    table[~known] = (2 * total + count) // (2 * count)
+    return np.concatenate([table, table], axis=1)
+
+
+@lru_cache(maxsize=1)
+def _places() -> NDArray[np.int32]:
+    """Index into a spectrum of each entry of the log-polar table, -1 beyond .49 cycles per pixel."""
+    radius = LOWEST * np.exp(LOG_STEP * np.arange(ROWS))[:, None]
+    angle = np.pi * np.arange(ANGLES) / ANGLES
+    x, y = (np.rint(FIELD * radius * turn(angle)).astype(np.int64) for turn in (np.cos, np.sin))
+    row = np.where(x < 0, -y, y) % FIELD
+    places = np.where(radius < 0.49, row * (FIELD // 2 + 1) + np.abs(x), -1).astype(np.int32)
+    places.setflags(write=False)
+    return places
+
+
+def template(lines: Doubles, maps: Doubles, smallest: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Where hypotheses expect lines in the log-polar table.
+
+    Args:
+        lines: Frequencies in the mark's frame, float64 of shape (k, 2) as (x, y).
+        maps: Hypotheses G without turn and scale, float64 of shape (n, 2, 2).
+        smallest: Scale at which the search starts.
+
+    Returns:
+        Rows and columns, int32 of shape (n, k), for scale `smallest` and no turn.
+    """
+    f = np.einsum("nij,kj->nki", maps, lines)
+    rows = np.log(smallest * np.hypot(f[..., 0], f[..., 1]) / LOWEST) / LOG_STEP
+    columns = np.arctan2(f[..., 1], f[..., 0]) / np.pi * ANGLES
+    return np.rint(rows).astype(np.int32), (np.rint(columns) % ANGLES).astype(np.int32)
+
+
+def search(table: Octets, rows: NDArray[np.int32], columns: NDArray[np.int32], scales: int, most: int) -> NDArray[np.int32]:
+    """The hypotheses, scales and turns at which lines collect most power: sums of shifted table rows.
+
+    Args:
+        table: From `log_polar`.
+        rows: From `template`, int32 of shape (n, k), k at most 36: so many limited ratios fit a byte.
+        columns: The same.
+        scales: Number of steps of `LOG_STEP` to try.
+        most: How many to return.
+
+    Returns:
+        int32 of shape (at most `most`, 4), best first: score, hypothesis, scale step, turn in steps of pi / `ANGLES`.
+        Only local maxima along the turn.
+    """
+    out = np.empty((most, 4), np.int32)
+    return out[: core.search(table, rows, columns, scales, out)]
+
+
+def search_reference(
+    table: Octets, rows: NDArray[np.int32], columns: NDArray[np.int32], scales: int, most: int
+) -> NDArray[np.int32]:
+    """The same in NumPy. Among equal scores it may keep others."""
+    turn = np.arange(ANGLES)
+    step = np.arange(scales)[:, None]
+    peaks = []
+    for h, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        sums = sum(table[r + step, c + turn].astype(np.int32) for r, c in zip(row, column, strict=True))
+        highest = (sums > 0) & (np.roll(sums, 1, 1) <= sums) & (np.roll(sums, -1, 1) < sums)
+        s, a = np.nonzero(highest)
+        peaks.append(np.stack([sums[s, a], np.full(len(s), h), s, a], axis=1))
+    found = np.concatenate(peaks)
+    return found[np.argsort(-found[:, 0], kind="stable")[:most]].astype(np.int32)
 
 
 def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:

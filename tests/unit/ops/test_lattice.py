@@ -69,10 +69,57 @@ def test_noise_equals_the_reference_and_ignores_peaks(spectrum: np.ndarray, leve
         np.testing.assert_array_equal(out, outs[0])
 
 
-def test_scores_equal_the_reference(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
-    maps = np.eye(2) + np.random.default_rng(5).normal(0, 0.4, (200, 2, 2))
-    scores = lattice.scores(spectrum, level, maps, lines)
-    np.testing.assert_allclose(scores, lattice.scores_reference(spectrum, level, maps, lines), rtol=1e-5)
+def test_log_polar_table_equals_the_reference(spectrum: np.ndarray, level: np.ndarray) -> None:
+    table = lattice.log_polar(spectrum, level)
+    np.testing.assert_array_equal(table, lattice.log_polar_reference(spectrum, level))
+    assert table.max() == 7
+    for isa in _core.instruction_sets():
+        out = np.empty_like(table)
+        _core.log_polar(spectrum.view(np.float32), level, lattice._places(), out, isa=isa)
+        np.testing.assert_array_equal(out, table)
+
+
+@pytest.fixture(scope="module")
+def table(spectrum: np.ndarray, level: np.ndarray) -> np.ndarray:
+    return lattice.log_polar(spectrum, level)
+
+
+def test_search_equals_the_reference(table: np.ndarray, lines: np.ndarray) -> None:
+    maps = np.array([np.eye(2), np.diag([-1, 1]), np.diag([1.05, 1 / 1.05])])
+    rows, columns = lattice.template(lines, maps, 0.3)
+    found = lattice.search(table, rows, columns, 250, 20)
+    expected = lattice.search_reference(table, rows, columns, 250, 20)
+    np.testing.assert_array_equal(found[:, 0], expected[:, 0])
+    strict = found[:, 0] > found[-1, 0]  # among equals either may be kept
+    np.testing.assert_array_equal(found[strict], expected[: strict.sum()])
+
+
+def test_search_does_not_depend_on_instruction_set_or_threads(table: np.ndarray, lines: np.ndarray) -> None:
+    maps = np.eye(2) + np.random.default_rng(9).normal(0, 0.05, (150, 2, 2))
+    rows, columns = lattice.template(lines, maps, 0.3)
+    results = []
+    for isa in _core.instruction_sets():
+        for threads in (1, 2, 3):
+            watermark.set_threads(threads)
+            out = np.zeros((48, 4), np.int32)
+            assert _core.search(table, rows, columns, 250, out, isa=isa) == 48
+            results.append(out)
+    watermark.set_threads(0)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_search_finds_the_lines(table: np.ndarray, lines: np.ndarray, truth: np.ndarray) -> None:
+    scale = np.sqrt(np.linalg.det(truth))
+    angle = 0.7
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # The second hypothesis has the right shape; what it leaves out are the scale and a turn by +0.7.
+    maps = np.array([np.diag([-1.0, 1.0]), turn.T @ truth / scale])
+    rows, columns = lattice.template(lines, maps, 0.3)
+    _, hypothesis, step, turned = lattice.search(table, rows, columns, 250, 5)[0]
+    assert hypothesis == 1
+    assert 0.3 * np.exp(lattice.LOG_STEP * step) == pytest.approx(scale, rel=0.01)
+    assert np.pi * turned / lattice.ANGLES == pytest.approx(angle, abs=0.01)
 
 
 def test_lines_are_found_where_they_are(
@@ -80,7 +127,7 @@ def test_lines_are_found_where_they_are(
 ) -> None:
     start = truth * 1.004
     fitted, score = lattice.refine(spectrum, level, start, lines)
-    assert score > 1.5 * lattice.scores(spectrum, level, np.eye(2)[None] * 0.8, lines)[0]
+    assert score > 32 * 5
     assert np.abs(fitted - truth).max() < 0.3 / 500 / 0.2  # a third of a frequency step at the outer lines
     expected, expected_score = lattice.refine_reference(spectrum, level, start, lines)
     np.testing.assert_allclose(fitted, expected, atol=1e-5)
@@ -138,5 +185,10 @@ def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, lines: np.n
         _core.refine(values, level, np.eye(3), lines, 4)
     with pytest.raises(ValueError, match="reach"):
         _core.refine(values, level, np.eye(2), lines, 99)
+    table = np.zeros((530, 896), np.uint8)
+    rows, columns = np.zeros((2, 32), np.int32), np.zeros((2, 32), np.int32)
+    for bad in ({"scales": 531}, {"rows": rows - 1}, {"turns": columns + 448}, {"table": table[:, :-2].copy()}):
+        with pytest.raises(ValueError, match="table"):
+            _core.search(**{"table": table, "rows": rows, "turns": columns, "scales": 5, "out": np.zeros((3, 4), np.int32)} | bad)
     with pytest.raises(ValueError, match="at most 64"):
         _core.locate(np.zeros(130, np.float32), np.zeros((65, 2), np.int64), 96)

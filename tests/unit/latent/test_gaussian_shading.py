@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+import watermark
+from watermark import ParameterError
+from watermark.ops.normal import pack_bits, unpack_bits
+from watermark.ops.sign_pad import sign_votes_reference
+from watermark.payload import Frame
+from watermark.stats import log_majority_tail
+
+
+@pytest.fixture
+def scheme(key):
+    return watermark.load("latent.gaussian_shading", key)
+
+
+def test_detection_by_hand(scheme, key):
+    """The verdict from the reference kernels and the formulas of the scheme, without its own code."""
+    rng = np.random.default_rng(1)
+    z = (0.3 * scheme.sample(b"user 7", rng=1) + rng.standard_normal(scheme.shape)).astype(np.float32)
+    symbols = Frame(256).size
+    pad = pack_bits(key.derive("latent.gaussian_shading/1/signs").bits(z.size))
+    bits, agreement = sign_votes_reference(z.reshape(1, -1), pad, symbols)
+    found = scheme.detect(z)
+    assert found.log10_p == log_majority_tail(z.size, symbols)[agreement[0]] / math.log(10)
+    assert found.score == agreement[0] / z.size
+    assert found.n == z.size
+    assert found.payload == Frame(256).decode(bits.tobytes())
+
+
+def test_signs_are_message_plus_keystream(scheme, key):
+    z = scheme.sample(b"user 7", rng=1).ravel()
+    message = Frame(256).encode(b"user 7")
+    pad = key.derive("latent.gaussian_shading/1/signs").bits(z.size)
+    assert np.array_equal(np.signbit(z), np.resize(message, z.size) ^ pad)
+
+
+def test_known_answer(scheme):
+    # Version 1 of the mark: what was sampled once must be read for ever.
+    z = scheme.sample(b"user 7", rng=1).ravel()
+    assert z[:4].tolist() == [-0.6919737458229065, 1.1236989498138428, -0.6503992676734924, 0.20544062554836273]
+    assert scheme.detect(np.ones(scheme.shape, np.float32)).score == 0.55511474609375
+
+
+@pytest.mark.parametrize("payload", [None, b"\x00" * 32, b"\xff" * 32])
+def test_samples_are_standard_normal(keys, payload):
+    """Over keys: moments at 5 sigma, and a Kolmogorov-Smirnov test at 99.9 %."""
+    z = np.concatenate(
+        [watermark.load("latent.gaussian_shading", keys(i)).sample(payload, rng=i).ravel() for i in range(12)]
+    ).astype(np.float64)
+    n = z.size
+    assert abs(z.mean()) < 5 / math.sqrt(n)
+    assert abs(z.var() - 1) < 5 * math.sqrt(2 / n)
+    assert abs((z**3).mean()) < 5 * math.sqrt(15 / n)
+    assert abs((z**4).mean() - 3) < 5 * math.sqrt(96 / n)
+    cdf = np.array([NormalDist().cdf(x) for x in np.sort(z)[::16]])
+    assert np.abs(cdf - np.arange(0, n, 16) / n).max() < 1.95 / math.sqrt(n) + 1 / n
+
+
+def test_neighbours_are_uncorrelated(scheme):
+    z = scheme.sample_batch(8, b"x", rng=2).reshape(8, -1).astype(np.float64)
+    for lag in (1, 64, Frame(256).size, 4096):
+        product = (z[:, lag:] * z[:, :-lag]).mean()
+        assert abs(product) < 5 / math.sqrt(z[:, lag:].size)
+
+
+def test_it_survives_an_imperfect_inversion(scheme):
+    rng = np.random.default_rng(1)
+    for noise in (0.5, 0.8, 0.9):
+        z = math.sqrt(1 - noise**2) * scheme.sample(b"user 7", rng=3) + noise * rng.standard_normal(scheme.shape)
+        found = scheme.detect(z)
+        assert found.detected(1e-6)
+        assert (found.payload, found.payload_ok) == (b"user 7", True)
+
+
+def test_the_payload_is_vouched_for_only_with_a_p_value(key):
+    """Below 24 bits every latent reads as some index; only p tells which one was written."""
+    scheme = watermark.load("latent.gaussian_shading", key, payload_bits=10)
+    blank = np.random.default_rng(1).standard_normal(scheme.shape)
+    assert (scheme.detect(blank).payload is not None, scheme.detect(blank).payload_ok) == (True, False)
+    marked = scheme.detect(scheme.sample(b"\x02\x9a"))
+    assert (marked.payload, marked.payload_ok) == (b"\x02\x9a", True)
+
+
+@pytest.mark.parametrize("payload_bits", [1, 7, 23, 24, 100, 1024, 2024])
+def test_payload_sizes(key, payload_bits):
+    scheme = watermark.load("latent.gaussian_shading", key, payload_bits=payload_bits)
+    message = b"\x01" if payload_bits < 24 else bytes(range(payload_bits // 8 % 256))
+    found = scheme.detect(scheme.sample(message, rng=1))
+    assert found.payload_ok
+    assert int.from_bytes(found.payload) == int.from_bytes(message)
+    assert found.log10_p < -900
+
+
+@pytest.mark.parametrize("payload_bits", [0, 2033, 4096, -1, 1.0])
+def test_sizes_that_cannot_be(key, payload_bits):
+    with pytest.raises(ParameterError):
+        watermark.load("latent.gaussian_shading", key, payload_bits=payload_bits)
+
+
+def test_p_is_exact_for_any_latent(keys):
+    """A constant latent, a lattice, one element large: under fresh keys all have the law of the table."""
+    rng = np.random.default_rng(4)
+    shape = (1, 16, 32)
+    latents = [np.ones(shape), np.indices(shape).sum(axis=0) % 3 - 1.0, np.eye(1, 512).reshape(shape), rng.random(shape)]
+    trials = 4000
+    p = np.array(
+        [
+            [watermark.load("latent.gaussian_shading", keys(i), shape=shape, payload_bits=8).detect(z).p_value for z in latents]
+            for i in range(trials)
+        ]
+    )
+    levels = np.exp(log_majority_tail(512, 8))
+    for alpha in (0.3, 0.1, 0.01):
+        level = levels[levels <= alpha].max()
+        spread = 3.5 * math.sqrt(level * (1 - level) / trials)
+        assert np.abs((p <= alpha).mean(axis=0) - level).max() < spread
+
+
+def test_unpack_inverts_pack():
+    bits = np.random.default_rng(1).integers(0, 2, (3, 77), np.uint8)
+    assert np.array_equal(unpack_bits(pack_bits(bits), 77), bits)
