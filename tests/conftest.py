@@ -21,21 +21,11 @@ if TYPE_CHECKING:
 _CHILD_SECONDS = 60
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not (why_not := watermark.cuda.why_not()):
-        return
-    if os.environ.get("WATERMARK_REQUIRE_CUDA") == "1":
-        mark = pytest.mark.usefixtures("_cuda_is_required")
-    else:
-        mark = pytest.mark.skip(reason=f"no CUDA: {why_not}")
-    for item in items:
-        if item.get_closest_marker("cuda"):
-            item.add_marker(mark)
-
-
-@pytest.fixture
-def _cuda_is_required() -> None:
-    pytest.fail(f"WATERMARK_REQUIRE_CUDA=1, but CUDA cannot be used: {watermark.cuda.why_not()}")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and (why_not := watermark.cuda.why_not()):
+        if os.environ.get("WATERMARK_REQUIRE_CUDA") == "1":
+            pytest.fail(f"WATERMARK_REQUIRE_CUDA=1, but CUDA cannot be used: {why_not}", pytrace=False)
+        pytest.skip(f"no CUDA: {why_not}")
 
 
 @pytest.fixture

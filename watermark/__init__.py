@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from watermark._threads import set_threads, threads
 from watermark.detection import Detection, Detections, combine
 from watermark.errors import (
     BudgetError,
@@ -29,7 +30,6 @@ from watermark.errors import (
 )
 from watermark.key import Key, Keyring
 from watermark.scheme import FixedKey, Scheme, SchemeInfo, load, schemes
-from watermark._threads import set_threads, threads
 
 if TYPE_CHECKING:
     from watermark import cuda, media

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_LOG10_P_OF_PAYLOAD = -16 * math.log10(2)
-"""A payload is vouched for (`Detection.payload_ok`) only if its checksum holds and p <= 2^-16: so a false one is as rare
-as that, however many candidates a list decoder, a search or a ring of keys has tried."""
+"""A payload is vouched for (`Detection.payload_ok`) only if its checksum holds and p <= 2^-16: so a false one is as
+rare as that, however many candidates a list decoder, a search or a ring of keys has tried."""
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,18 @@
 ::
 
     WatermarkError
-    ├── MediaError            media of a wrong type, shape, dtype or content; a file that cannot be read   (ValueError)
-    ├── InvalidKeyError       key bytes or a key file that is malformed, damaged or of a newer version     (ValueError)
-    ├── PayloadError          a message that is too long, or of a wrong type                               (ValueError)
-    ├── ParameterError        an unknown scheme, parameter or profile, or a value out of range             (ValueError)
-    ├── ThresholdError        a false-positive rate that is no probability, or below the test's floor      (ValueError)
-    ├── BudgetError           more than a key or a setting allows                                          (RuntimeError)
-    ├── MissingExtraError     an optional package is not installed; the message names the `pip install`    (ImportError)
-    ├── NativeCoreError       the compiled core is missing; the message says how to build it               (ImportError)
-    └── CudaError             CUDA was asked for and cannot be used; the message says why                  (RuntimeError)
+    ├── MediaError            media of a wrong type, shape, dtype or content; a file that cannot be read  (ValueError)
+    ├── InvalidKeyError       key bytes or a key file that is malformed, damaged or of a newer version    (ValueError)
+    ├── PayloadError          a message that is too long, or of a wrong type                              (ValueError)
+    ├── ParameterError        an unknown scheme, parameter or profile, or a value out of range            (ValueError)
+    ├── ThresholdError        a false-positive rate that is no probability, or below the test's floor     (ValueError)
+    ├── BudgetError           more than a key or a setting allows                                         (RuntimeError)
+    ├── MissingExtraError     an optional package is not installed; the message names the `pip install`   (ImportError)
+    ├── NativeCoreError       the compiled core is missing; the message says how to build it              (ImportError)
+    └── CudaError             CUDA was asked for and cannot be used; the message says why                 (RuntimeError)
 
     WatermarkWarning
-    └── KeyFileWarning        a key file that others can read                                              (UserWarning)
+    └── KeyFileWarning        a key file that others can read                                             (UserWarning)
 
 Each error also derives from the built-in that fits it, so that ``except ValueError`` keeps working.
 """

@@ -30,6 +30,7 @@ class Key:
 
     __slots__ = ("_secret", "id")
 
+    _secret: bytes
     id: str
     """Public name of the key: ``wm-`` and 16 hexadecimal digits, derived from the secret by HKDF."""
 

@@ -2,8 +2,8 @@
 
 `payload_bits` counts net message bits everywhere. From 24 bits on, a frame comes on top: all messages of up to
 ``payload_bits // 8`` bytes are numbered, the shorter ones first, so that the length costs a single bit, and a CRC-16
-follows. The version of the frame enters the CRC's start value instead of the bits. Below 24 bits the message is an index
-below ``2**payload_bits`` and nothing is added: then only the detector's p-value vouches for it.
+follows. The version of the frame enters the CRC's start value instead of the bits. Below 24 bits the message is an
+index below ``2**payload_bits`` and nothing is added: then only the detector's p-value vouches for it.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Frame:
         if self.framed:
             if len(message) > self.max_bytes:
                 raise PayloadError(
-                    f"the message has {len(message)} bytes and payload_bits={self.payload_bits} holds {self.max_bytes}: "
-                    f"shorten it or load the scheme with payload_bits={8 * len(message)}"
+                    f"the message has {len(message)} bytes and payload_bits={self.payload_bits} holds "
+                    f"{self.max_bytes}: shorten it or load the scheme with payload_bits={8 * len(message)}"
                 )
             number = self._first[len(message)] + int.from_bytes(message)
             number = number << _CRC_BITS | self._checksum(number)

@@ -73,7 +73,7 @@ class Prf:
         return 1 - 2 * self.bits(count, stream=stream).astype(np.float32)
 
     def permutation(self, count: int, *, stream: int = 0) -> NDArray[np.int64]:
-        """A uniform permutation of 0..count-1: the order of `count` 64-bit words (ties, at 2**-64 a pair, keep order)."""
+        """A uniform permutation of 0..count-1: int64 of shape (count,), the order of as many 64-bit words."""
         return np.argsort(self.wide(count, stream=stream), kind="stable")
 
 

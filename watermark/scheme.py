@@ -161,7 +161,7 @@ class MediaScheme(Scheme):
             PayloadError: The message does not fit.
         """
 
-    def embed_batch(self, items: Iterable[Any], payload: bytes | None | Sequence[bytes | None] = None) -> list[Any]:
+    def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> list[Any]:
         """Marks many items, in their order, with one message or one per item. Uses `watermark.threads()` threads."""
         media = list(items)
         return list(_in_threads(lambda pair: self.embed(*pair), zip(media, per_row(payload, len(media)), strict=True)))
@@ -182,15 +182,17 @@ class MediaScheme(Scheme):
         return Detections.of(_in_threads(self.detect, items), self.name)
 
 
-def per_row(payload: bytes | None | Sequence[bytes | None], rows: int) -> Sequence[bytes | None]:
+def per_row(payload: bytes | Sequence[bytes | None] | None, rows: int) -> Sequence[bytes | None]:
     """One message per row, from one for all or one each.
 
     Raises:
         PayloadError: The number of messages is not the number of rows.
     """
-    if payload is None or isinstance(payload, (bytes, bytearray, memoryview)):
-        return [payload if payload is None else bytes(payload)] * rows
-    if isinstance(payload, str) or len(payload) != rows:
+    if payload is None:
+        return [None] * rows
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return [bytes(payload)] * rows
+    if not isinstance(payload, (list, tuple)) or len(payload) != rows:
         raise PayloadError(f"pass one message as bytes, or a list of {rows}, one per row")
     return payload
 

@@ -66,8 +66,8 @@ def log_rademacher_message(half_z_squared: float, log_messages: float) -> float:
 def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
     """Exact law of S = sum over symbols of max(B_j, n_j - B_j), with fair coins B_j ~ Bin(n_j, 1/2).
 
-    Symbol j is repeated n_j = ceil((count - j) / symbols) times (`count` elements dealt in turn). S measures how far the
-    repetitions agree with themselves, whatever the message (Gaussian Shading with an unknown message).
+    Symbol j is repeated n_j = ceil((count - j) / symbols) times (`count` elements dealt in turn). S measures how far
+    the repetitions agree with themselves, whatever the message (Gaussian Shading with an unknown message).
 
     Returns:
         ln P(S >= s) for s = 0..count: float64 of shape (count + 1,). Exact to rounding where the tail is above 1e-280
@@ -85,19 +85,20 @@ def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
     tail[: first + density.size] = np.cumsum(density[::-1])[::-1][np.maximum(steps[: first + density.size] - first, 0)]
 
     slopes = np.concatenate([np.linspace(0.01, 2, 200), np.geomspace(2.05, 60, 100)])
-    cumulants = sum(repeat * np.array([_log_moment(law, slope) for slope in slopes]) for repeat, law in laws)
-    # The bounds K(u) - u s are lines in s; as K is convex, line j is the lowest between its crossings with its neighbours.
+    cumulants = np.array([sum(repeat * _log_moment(law, slope) for repeat, law in laws) for slope in slopes])
+    # The bounds K(u) - u s are lines in s; as K is convex, each is lowest between its crossings with its neighbours.
     line = np.searchsorted(np.diff(cumulants) / np.diff(slopes), steps)
     with np.errstate(divide="ignore"):
         log_tail = np.where(tail > 1e-280, np.log(tail), cumulants[line] - slopes[line] * steps)
     result = np.zeros(count + 1)
-    result[offset:] = np.minimum.accumulate(np.minimum(log_tail, 0.0))  # a tail never rises, its bound may at the joint
+    # A tail never rises; its bound may, where it takes over.
+    result[offset:] = np.minimum.accumulate(np.minimum(log_tail, 0.0))
     result.setflags(write=False)
     return result
 
 
 def _log_majority_law(size: int) -> NDArray[np.float64]:
-    """ln P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
+    """Logarithm of P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
     factorial = np.array([math.lgamma(k + 1) for k in range(size + 1)])
     k = np.arange(-(-size // 2), size + 1)
     twice = np.where(2 * k == size, 0.0, math.log(2))
@@ -105,7 +106,7 @@ def _log_majority_law(size: int) -> NDArray[np.float64]:
 
 
 def _log_moment(log_law: NDArray[np.float64], slope: float) -> float:
-    """ln E exp(slope * i)."""
+    """Logarithm of E exp(slope * i)."""
     exponents = log_law + slope * np.arange(log_law.size)
     top = exponents.max()
     return float(top + np.log(np.exp(exponents - top).sum()))

@@ -180,24 +180,6 @@ void spectrum(py::handle y, py::handle out, const std::string& isa) {
   });
 }
 
-// A spectrum with its noise map, and lines or hypotheses as rows of doubles.
-struct Lattice {
-  Lattice(py::handle values, py::handle level, py::handle lines)
-      : values_(values, "values"), level_(level, "level"), lines_(lines, "lines"),
-        values(values_.dense<const float, 2>()), level(level_.dense<const float, 2>()), lines(lines_.dense<const double, 2>()) {
-    require(this->values.shape[0] == field && this->values.shape[1] == 2 * half_field, "values must be a spectrum");
-    require(this->level.shape[0] == noise_rows && this->level.shape[1] == noise_columns, "level must be a noise map");
-    require(this->lines.shape[1] == 2, "lines must have two columns");
-  }
-
- private:
-  Tensor values_, level_, lines_;
-
- public:
-  View<const float, 2> values, level;
-  View<const double, 2> lines;
-};
-
 void noise(py::handle values, py::handle out, const std::string& isa) {
   const Tensor values_(values, "values"), out_(out, "out");
   const auto v = values_.dense<const float, 2>();
@@ -210,14 +192,27 @@ void noise(py::handle values, py::handle out, const std::string& isa) {
   kernel.noise(v.data, o.data, s.get());
 }
 
-// places: for each entry of the table, its byte in the pooled map, or -1 for the neutral value. Each row is written twice.
-void log_polar(py::handle values, py::handle level, py::handle places, py::handle out, const std::string& isa) {
-  const Tensor values_(values, "values"), level_(level, "level"), places_(places, "places"), out_(out, "out");
+void power_ratio(py::handle values, py::handle level, py::handle out, const std::string& isa) {
+  const Tensor values_(values, "values"), level_(level, "level"), out_(out, "out");
   const auto v = values_.dense<const float, 2>(), l = level_.dense<const float, 2>();
-  const auto n = places_.dense<const int32_t, 2>();
-  const auto o = out_.dense<uint8_t, 2>();
+  const auto o = out_.dense<float, 2>();
   require(v.shape[0] == field && v.shape[1] == 2 * half_field, "values must be a spectrum");
   require(l.shape[0] == noise_rows && l.shape[1] == noise_columns, "level must be a noise map");
+  require(o.shape[0] == field && o.shape[1] == half_field, "out must hold 1024 x 513 numbers");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(field, rows_per_task, [&](int64_t begin, int64_t end) {
+    kernel.power_ratio(v.data, l.data, begin, end, o.data);
+  });
+}
+
+// places: for each entry of the table, its byte in the pooled map, or -1 for the neutral value. Each row is written twice.
+void log_polar(py::handle ratio, py::handle places, py::handle out, const std::string& isa) {
+  const Tensor ratio_(ratio, "ratio"), places_(places, "places"), out_(out, "out");
+  const auto r = ratio_.dense<const float, 2>();
+  const auto n = places_.dense<const int32_t, 2>();
+  const auto o = out_.dense<uint8_t, 2>();
+  require(r.shape[0] == field && r.shape[1] == half_field, "ratio must hold 1024 x 513 numbers");
   require(o.shape[0] == n.shape[0] && o.shape[1] == 2 * n.shape[1], "out must hold every row of places twice");
   const int64_t last = field * half_field;
   for (int64_t i = 0; i < n.size(); ++i) require(n.data[i] >= -1 && n.data[i] < last, "places must lie in the spectrum");
@@ -225,12 +220,10 @@ void log_polar(py::handle values, py::handle level, py::handle places, py::handl
   py::gil_scoped_release release;
   constexpr int64_t stride = 576, left = 32, bytes = field * stride;
   const Scratch memory = scratch(3 * bytes / 4);
-  auto* ratio = reinterpret_cast<uint8_t*>(memory.get());
-  parallel_for(field, rows_per_task, [&](int64_t begin, int64_t end) {
-    kernel.quantised_ratio(v.data, l.data, begin, end, ratio);
-  });
-  const uint8_t* pooled = ratio + 2 * bytes;
-  kernel.pool(ratio, ratio + bytes, ratio + 2 * bytes);
+  auto* plane = reinterpret_cast<uint8_t*>(memory.get());
+  parallel_for(field, rows_per_task, [&](int64_t begin, int64_t end) { kernel.quantise(r.data, begin, end, plane); });
+  const uint8_t* pooled = plane + 2 * bytes;
+  kernel.pool(plane, plane + bytes, plane + 2 * bytes);
   int64_t total = 0, known = 0;
   for (int64_t row = 0; row < n.shape[0]; ++row)
     for (int64_t i = 0; i < n.shape[1]; ++i) {
@@ -284,72 +277,74 @@ int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scal
   return count;
 }
 
-double refine(py::handle values, py::handle level, py::handle map, py::handle lines, int reach, const std::string& isa) {
-  const Lattice lattice(values, level, lines);
-  const Tensor map_(map, "map");
+double refine(py::handle ratio, py::handle map, py::handle lines, int reach, const std::string& isa) {
+  const Tensor ratio_(ratio, "ratio"), map_(map, "map"), lines_(lines, "lines");
+  const auto r = ratio_.dense<const float, 2>();
   const auto m = map_.dense<double, 2>();
+  const auto f = lines_.dense<const double, 2>();
+  require(r.shape[0] == field && r.shape[1] == half_field, "ratio must hold 1024 x 513 numbers");
   require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(f.shape[1] == 2, "lines must have two columns");
   require(reach >= 1 && reach <= 16, "reach must be 1 to 16");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  return kernel.refine(lattice.values.data, lattice.level.data, m.data, lattice.lines.data, lattice.lines.shape[0], reach);
+  return kernel.refine(r.data, m.data, f.data, f.shape[0], reach);
 }
 
 void sample(py::handle values, py::handle level, py::handle map, py::handle lines, py::handle sinc, py::handle out,
             const std::string& isa) {
-  const Lattice lattice(values, level, lines);
-  const Tensor map_(map, "map"), sinc_(sinc, "sinc"), out_(out, "out");
-  const auto m = map_.dense<const double, 2>();
+  const Tensor values_(values, "values"), level_(level, "level"), map_(map, "map"), lines_(lines, "lines"),
+      sinc_(sinc, "sinc"), out_(out, "out");
+  const auto v = values_.dense<const float, 2>(), l = level_.dense<const float, 2>();
+  const auto m = map_.dense<const double, 2>(), f = lines_.dense<const double, 2>();
   const auto table = sinc_.dense<const float, 1>();
   const auto o = out_.dense<float, 1>();
+  require(v.shape[0] == field && v.shape[1] == 2 * half_field, "values must be a spectrum");
+  require(l.shape[0] == noise_rows && l.shape[1] == noise_columns, "level must be a noise map");
   require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(f.shape[1] == 2, "lines must have two columns");
   require(table.shape[0] == 4097, "sinc must hold 4097 entries");
-  require(o.shape[0] == 2 * lattice.lines.shape[0], "out must hold one complex number per line");
+  require(o.shape[0] == 2 * f.shape[0], "out must hold one complex number per line");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  kernel.sample(lattice.values.data, lattice.level.data, m.data, lattice.lines.data, lattice.lines.shape[0], table.data, o.data);
+  kernel.sample(v.data, l.data, m.data, f.data, f.shape[0], table.data, o.data);
 }
 
-// cos and sin of 2 pi i / count, in this order.
-Scratch circle(int64_t count) {
-  Scratch turn = scratch(2 * count);
-  for (int64_t i = 0; i < count; ++i) {
-    const double angle = 2 * M_PI * static_cast<double>(i) / static_cast<double>(count);
-    turn.get()[i] = static_cast<float>(std::cos(angle));
-    turn.get()[count + i] = static_cast<float>(std::sin(angle));
-  }
-  return turn;
+// Rows: cos and sin of 2 pi i / count.
+View<const float, 2> circle_of(const Tensor& tensor, int64_t count) {
+  const auto v = tensor.dense<const float, 2>();
+  require(v.shape[0] == 2 && v.shape[1] == count, "circle must hold the cosine and sine of every step");
+  return v;
 }
 
-void tile_spectrum(py::handle tile, int64_t reach, py::handle out, const std::string& isa) {
-  const Tensor tile_(tile, "tile"), out_(out, "out");
+void tile_spectrum(py::handle tile, int64_t reach, py::handle circle, py::handle out, const std::string& isa) {
+  const Tensor tile_(tile, "tile"), circle_(circle, "circle"), out_(out, "out");
   const auto t = tile_.dense<const float, 2>();
   const auto o = out_.dense<float, 2>();
   const int64_t period = t.shape[0];
   require(t.shape[1] == period && period >= 8 && period % 8 == 0 && period <= 1024, "tile must be a square with sides of 8, 16, ... 1024");
   require(reach >= 0 && 2 * reach < period, "reach must be less than half the period");
   require(o.shape[0] == 2 * reach + 1 && o.shape[1] == 2 * o.shape[0], "out must hold (2 reach + 1)^2 complex numbers");
+  const auto turn = circle_of(circle_, period);
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  const Scratch turn = circle(period);
   const Scratch s = scratch(2 * (reach + 2) * period);
-  kernel.tile_spectrum(t.data, period, reach, turn.get(), turn.get() + period, s.get(), o.data);
+  kernel.tile_spectrum(t.data, period, reach, turn.data, turn.data + period, s.get(), o.data);
 }
 
-py::tuple locate(py::handle sync, py::handle lines, int64_t period, const std::string& isa) {
-  const Tensor sync_(sync, "sync"), lines_(lines, "lines");
+py::tuple locate(py::handle sync, py::handle lines, int64_t period, py::handle circle, const std::string& isa) {
+  const Tensor sync_(sync, "sync"), lines_(lines, "lines"), circle_(circle, "circle");
   const auto v = sync_.dense<const float, 1>();
   const auto n = lines_.dense<const int64_t, 2>();
   require(n.shape[1] == 2 && v.shape[0] == 2 * n.shape[0] && n.shape[0] <= 64, "sync must hold a complex number per line, at most 64");
   require(period >= 4 && period <= 1024 && period % 4 == 0, "period must be a multiple of 4 up to 1024");
+  const auto turn = circle_of(circle_, 16 * period);
   const Kernels& kernel = pick(isa);
   double found[3];
   {
     py::gil_scoped_release release;
-    const int64_t grid = 2 * period;
-    const Scratch turn = circle(grid);
-    const Scratch s = scratch(2 * grid * n.shape[0]);
-    kernel.locate(v.data, n.data, n.shape[0], period, turn.get(), turn.get() + grid, s.get(), found);
+    const Scratch s = scratch(4 * period * n.shape[0]);
+    kernel.locate(v.data, n.data, n.shape[0], period, turn.data, turn.data + 16 * period, s.get(), found);
   }
   return py::make_tuple(found[0], found[1], found[2]);
 }
@@ -368,13 +363,14 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
-  m.def("log_polar", &log_polar, py::arg("values"), py::arg("level"), py::arg("places"), py::arg("out"), isa);
+  m.def("power_ratio", &power_ratio, py::arg("values"), py::arg("level"), py::arg("out"), isa);
+  m.def("log_polar", &log_polar, py::arg("ratio"), py::arg("places"), py::arg("out"), isa);
   m.def("search", &search, py::arg("table"), py::arg("rows"), py::arg("turns"), py::arg("scales"), py::arg("out"), isa);
-  m.def("refine", &refine, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
+  m.def("refine", &refine, py::arg("ratio"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);
-  m.def("tile_spectrum", &tile_spectrum, py::arg("tile"), py::arg("reach"), py::arg("out"), isa);
-  m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), isa);
+  m.def("tile_spectrum", &tile_spectrum, py::arg("tile"), py::arg("reach"), py::arg("circle"), py::arg("out"), isa);
+  m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), py::arg("circle"), isa);
 }
 
 }  // namespace watermark

@@ -55,11 +55,12 @@ struct Kernels {
   void (*spectrum_columns)(const float* re, const float* im, int64_t height, int64_t begin, int64_t end,
                            const Turns& turns, float* out, float* scratch);
   void (*noise)(const float* values, float* out, float* scratch);
-  void (*quantised_ratio)(const float* values, const float* level, int64_t begin, int64_t end, uint8_t* out);
+  void (*power_ratio)(const float* values, const float* level, int64_t begin, int64_t end, float* out);
+  void (*quantise)(const float* ratio, int64_t begin, int64_t end, uint8_t* out);
   void (*pool)(uint8_t* in, uint8_t* scratch, uint8_t* out);
   int64_t (*search_table)(const uint8_t* table, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin,
                           int64_t end, int64_t lines, int64_t scales, int64_t most, int32_t* out);
-  double (*refine)(const float* values, const float* level, double* map, const double* lines, int64_t count, int reach);
+  double (*refine)(const float* ratio, double* map, const double* lines, int64_t count, int reach);
   void (*sample)(const float* values, const float* level, const double* map, const double* lines, int64_t count,
                  const float* sinc, float* out);
   void (*tile_spectrum)(const float* tile, int64_t period, int64_t reach, const float* cosine, const float* sine,

@@ -67,22 +67,13 @@ int64_t search(const uint8_t* table, int64_t angles, const int32_t* rows, const 
   return search_table(table, angles, rows, turns, begin, end, lines, scales, most, reinterpret_cast<Peak*>(out));
 }
 
-double refine_map(const float* values, const float* level, double* map, const double* lines, int64_t count, int reach) {
-  return refine({values, level}, map, lines, count, reach);
-}
-
-void sample(const float* values, const float* level, const double* map, const double* lines, int64_t count,
-            const float* sinc, float* out) {
-  sample_lines({values, level}, map, lines, count, sinc, out);
-}
-
 }  // namespace
 
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
     luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows,
-    spectrum_rows, spectrum_columns, noise_map, quantised_ratio, pool, search, refine_map, sample, tile_spectrum, locate,
+    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, search, refine, sample_lines, tile_spectrum, locate,
 };
 
 }  // namespace watermark::WM_ISA

@@ -11,26 +11,32 @@ struct Complex {
   float re, im;
 };
 
-// A picture's spectrum (interleaved, as numpy.fft.rfft2 orders it) and its noise map.
-struct SpectrumView {
-  const float* values;
-  const float* level;
+// Values are kept for columns 0..512 of the field (as numpy.fft.rfft2 orders it); column -x of row y mirrors x of row -y.
+WM_FN int64_t place_of(int64_t x, int64_t y) {
+  const int64_t row = (x < 0 ? -y : y) & (field - 1), column = x < 0 ? -x : x;
+  return row * half_field + column;
+}
+WM_FN Complex value_at(const float* values, int64_t x, int64_t y) {
+  const float* v = values + 2 * place_of(x, y);
+  return {v[0], x < 0 ? -v[1] : v[1]};
+}
+WM_FN int64_t noise_row(int64_t row) { return (row + noise_cell / 2) / noise_cell % noise_rows * noise_columns; }
+WM_FN float noise_at(const float* level, int64_t x, int64_t y) {
+  const int64_t row = (x < 0 ? -y : y) & (field - 1), column = x < 0 ? -x : x;
+  return level[noise_row(row) + (column + noise_cell / 2) / noise_cell];
+}
 
-  WM_FN Complex at(const float* values, int64_t x, int64_t y) {
-    const bool flip = x < 0;
-    const int64_t row = (flip ? -y : y) & (field - 1), column = flip ? -x : x;
-    const float* v = values + 2 * (row * half_field + column);
-    return {v[0], flip ? -v[1] : v[1]};
+// Rows [begin, end) of power over noise.
+static inline void power_ratio(const float* values, const float* level, int64_t begin, int64_t end, float* out) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float *noise = level + noise_row(row), *v = values + 2 * row * half_field;
+    float* to = out + row * half_field;
+    for (int64_t first = -noise_cell / 2, cell = 0; first < half_field; first += noise_cell, ++cell) {
+      const int64_t left = first < 0 ? 0 : first, right = first + noise_cell < half_field ? first + noise_cell : half_field;
+      for (int64_t x = left; x < right; ++x) to[x] = (v[2 * x] * v[2 * x] + v[2 * x + 1] * v[2 * x + 1]) / noise[cell];
+    }
   }
-  WM_FN float noise_at(const float* level, int64_t x, int64_t y) {
-    const int64_t row = (x < 0 ? -y : y) & (field - 1), column = x < 0 ? -x : x;
-    return level[((row + noise_cell / 2) / noise_cell % noise_rows) * noise_columns + (column + noise_cell / 2) / noise_cell];
-  }
-  float ratio(int64_t x, int64_t y) const {
-    const Complex v = at(values, x, y);
-    return (v.re * v.re + v.im * v.im) / noise_at(level, x, y);
-  }
-};
+}
 
 // Mean power of each cell, each power at most limit (null: no limit), averaged over 3 x 3 cells. scratch: one map.
 static inline void average_power(const float* values, const float* limit, float factor, float* out, float* scratch) {
@@ -43,16 +49,16 @@ static inline void average_power(const float* values, const float* limit, float 
   for (int64_t i = 0; i < noise_rows; ++i)
     for (int64_t j = 0; j < noise_columns; ++j) {
       const float most = limit ? factor * limit[i * noise_columns + j] : __builtin_inff();
+      f32x8 sum = {};
       float total = 0.0f;
       for (int64_t dy = 0; dy < noise_cell; ++dy) {
         const int64_t row = (noise_cell * i + dy - noise_cell / 2) & (field - 1), opposite = (field - row) & (field - 1);
         if (j && j < noise_columns - 1) {
           const float* v = values + 2 * (row * half_field + noise_cell * j - noise_cell / 2);
           const f32x8 a = load<f32x8>(v), b = load<f32x8>(v + 8), aa = a * a, bb = b * b;
-          f32x8 p = __builtin_shuffle(aa, bb, i32x8{0, 2, 4, 6, 8, 10, 12, 14}) +
-                    __builtin_shuffle(aa, bb, i32x8{1, 3, 5, 7, 9, 11, 13, 15});
-          p = p < most ? p : most + (p - p);
-          for (int k = 0; k < 8; ++k) total += p[k];
+          const f32x8 p = __builtin_shuffle(aa, bb, i32x8{0, 2, 4, 6, 8, 10, 12, 14}) +
+                          __builtin_shuffle(aa, bb, i32x8{1, 3, 5, 7, 9, 11, 13, 15});
+          sum += p < most ? p : f32x8{} + most;
         } else {
           for (int64_t dx = 0; dx < noise_cell; ++dx) {
             const int64_t column = noise_cell * j + dx - noise_cell / 2;
@@ -63,6 +69,7 @@ static inline void average_power(const float* values, const float* limit, float 
           }
         }
       }
+      for (int lane = 0; lane < 8; ++lane) total += sum[lane];
       scratch[i * noise_columns + j] = total / (noise_cell * noise_cell);
     }
   for (int64_t i = 0; i < noise_rows; ++i)
@@ -99,7 +106,9 @@ WM_FN void map_line(const double* g, const double* f, double& x, double& y) {
 }
 WM_FN bool within(double x, double y, double limit) { return x < limit && x > -limit && y < limit && y > -limit; }
 
-static inline double interpolated_score(const SpectrumView& s, const double* g, const double* lines, int64_t count) {
+WM_FN float ratio_at(const float* ratio, int64_t x, int64_t y) { return ratio[place_of(x, y)]; }
+
+static inline double interpolated_score(const float* ratio, const double* g, const double* lines, int64_t count) {
   double total = 0;
   for (int64_t k = 0; k < count; ++k) {
     double x, y;
@@ -111,8 +120,8 @@ static inline double interpolated_score(const SpectrumView& s, const double* g, 
     const double px = x * field, py = y * field, fx = __builtin_floor(px), fy = __builtin_floor(py);
     const int64_t ix = static_cast<int64_t>(fx), iy = static_cast<int64_t>(fy);
     const double tx = px - fx, ty = py - fy;
-    const double r = (1 - ty) * ((1 - tx) * static_cast<double>(s.ratio(ix, iy)) + tx * static_cast<double>(s.ratio(ix + 1, iy))) +
-                     ty * ((1 - tx) * static_cast<double>(s.ratio(ix, iy + 1)) + tx * static_cast<double>(s.ratio(ix + 1, iy + 1)));
+    const double r = (1 - ty) * ((1 - tx) * static_cast<double>(ratio_at(ratio, ix, iy)) + tx * static_cast<double>(ratio_at(ratio, ix + 1, iy))) +
+                     ty * ((1 - tx) * static_cast<double>(ratio_at(ratio, ix, iy + 1)) + tx * static_cast<double>(ratio_at(ratio, ix + 1, iy + 1)));
     total += r < static_cast<double>(most_ratio) ? r : static_cast<double>(most_ratio);
   }
   return total;
@@ -127,7 +136,7 @@ WM_FN double parabola_top(float left, float middle, float right) {
 }
 
 // Fits g (in place) to the peaks near the lines; returns its score.
-static inline double refine(const SpectrumView& s, double* g, const double* lines, int64_t count, int reach) {
+static inline double refine(const float* ratio, double* g, const double* lines, int64_t count, int reach) {
   constexpr double step = 1.0 / field;
   for (int round = 0; round < 5; ++round) {
     const int64_t r = reach - round > 1 ? reach - round : 1;
@@ -143,15 +152,15 @@ static inline double refine(const SpectrumView& s, double* g, const double* line
       int64_t bx = cx, by = cy;
       for (int64_t dy = -r; dy <= r; ++dy)
         for (int64_t dx = -r; dx <= r; ++dx) {
-          const float v = s.ratio(cx + dx, cy + dy);
+          const float v = ratio_at(ratio, cx + dx, cy + dy);
           if (v > best) best = v, bx = cx + dx, by = cy + dy;
         }
       if (best < 2.0f) continue;
       const float peak = __builtin_sqrtf(best);
-      const double qx = (static_cast<double>(bx) + parabola_top(__builtin_sqrtf(s.ratio(bx - 1, by)), peak,
-                                                                __builtin_sqrtf(s.ratio(bx + 1, by)))) * step;
-      const double qy = (static_cast<double>(by) + parabola_top(__builtin_sqrtf(s.ratio(bx, by - 1)), peak,
-                                                                __builtin_sqrtf(s.ratio(bx, by + 1)))) * step;
+      const double qx = (static_cast<double>(bx) + parabola_top(__builtin_sqrtf(ratio_at(ratio, bx - 1, by)), peak,
+                                                                __builtin_sqrtf(ratio_at(ratio, bx + 1, by)))) * step;
+      const double qy = (static_cast<double>(by) + parabola_top(__builtin_sqrtf(ratio_at(ratio, bx, by - 1)), peak,
+                                                                __builtin_sqrtf(ratio_at(ratio, bx, by + 1)))) * step;
       double w = static_cast<double>(best < most_ratio ? best : most_ratio) - 1.5;
       const double far = ((qx - x) * (qx - x) + (qy - y) * (qy - y)) / (step * step);
       w = w * w / (1 + far / 4);
@@ -168,17 +177,17 @@ static inline double refine(const SpectrumView& s, double* g, const double* line
       next[i] = (qf[i] * ff[2] - qf[i + 1] * ff[1]) / determinant;
       next[i + 1] = (qf[i + 1] * ff[0] - qf[i] * ff[1]) / determinant;
     }
-    if (interpolated_score(s, next, lines, count) < interpolated_score(s, g, lines, count) - 2) break;
+    if (interpolated_score(ratio, next, lines, count) < interpolated_score(ratio, g, lines, count) - 2) break;
     for (int i = 0; i < 4; ++i) g[i] = next[i];
   }
-  double score = interpolated_score(s, g, lines, count), move = 3 * step;
+  double score = interpolated_score(ratio, g, lines, count), move = 3 * step;
   for (int level = 0; level < 6; ++level, move *= 0.6)
     for (int pass = 0; pass < 6; ++pass) {
       bool better = false;
       for (int i = 0; i < 8; ++i) {
         const double old = g[i / 2];
         g[i / 2] = old + (i % 2 ? move : -move);
-        const double now = interpolated_score(s, g, lines, count);
+        const double now = interpolated_score(ratio, g, lines, count);
         if (now > score + 1e-9)
           score = now, better = true;
         else
@@ -191,7 +200,7 @@ static inline double refine(const SpectrumView& s, double* g, const double* line
 
 constexpr int sinc_reach = 4, sinc_steps = 1024;
 
-static inline void sample_lines(const SpectrumView& s, const double* g, const double* lines, int64_t count,
+static inline void sample_lines(const float* values, const float* level, const double* g, const double* lines, int64_t count,
                                 const float* sinc, float* out) {
   for (int64_t k = 0; k < count; ++k) {
     double x, y;
@@ -210,12 +219,12 @@ static inline void sample_lines(const SpectrumView& s, const double* g, const do
     for (int j = 0; j < 2 * sinc_reach; ++j) {
       float row_re = 0.0f, row_im = 0.0f;
       for (int i = 0; i < 2 * sinc_reach; ++i) {
-        const Complex v = SpectrumView::at(s.values, left + i, top + j);
+        const Complex v = value_at(values, left + i, top + j);
         row_re += wx[i] * v.re, row_im += wx[i] * v.im;
       }
       re += wy[j] * row_re, im += wy[j] * row_im;
     }
-    const float scale = 1.0f / __builtin_sqrtf(SpectrumView::noise_at(s.level, nearest(x), nearest(y)));
+    const float scale = 1.0f / __builtin_sqrtf(noise_at(level, nearest(x), nearest(y)));
     out[2 * k] = re * scale, out[2 * k + 1] = im * scale;
   }
 }
@@ -258,14 +267,17 @@ static inline void tile_spectrum(const float* tile, int64_t period, int64_t reac
   }
 }
 
-// turns: cos and sin of 2 pi i / (2 period). scratch: count x 2 x 2 period floats. out: value, x, y.
+constexpr int64_t fine_steps = 16;  // of a pixel
+
+// Half-pixel grid, then three halvings of the step around the best point. cosine, sine: of 2 pi i / (16 period).
+// scratch: count x 4 period floats. out: value, x, y.
 static inline void locate(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,
                           const float* sine, float* scratch, double* out) {
-  const int64_t grid = 2 * period;
-  const auto turn = [&](int64_t product) { return ((product % grid) + grid) % grid; };
+  const int64_t grid = 2 * period, circle = fine_steps * period, coarse = fine_steps / 2;
+  const auto turn = [&](int64_t product) { return ((product % circle) + circle) % circle; };
   for (int64_t k = 0; k < count; ++k)
     for (int64_t i = 0; i < grid; ++i) {
-      const int64_t at = turn(lines[2 * k] * i);
+      const int64_t at = turn(lines[2 * k] * i * coarse);
       scratch[2 * k * grid + i] = cosine[at];
       scratch[(2 * k + 1) * grid + i] = sine[at];
     }
@@ -274,7 +286,7 @@ static inline void locate(const float* sync, const int64_t* lines, int64_t count
   for (int64_t j = 0; j < grid; ++j) {
     float re[64], im[64];
     for (int64_t k = 0; k < count; ++k) {
-      const int64_t at = turn(lines[2 * k + 1] * j);
+      const int64_t at = turn(lines[2 * k + 1] * j * coarse);
       re[k] = sync[2 * k] * cosine[at] - sync[2 * k + 1] * sine[at];
       im[k] = sync[2 * k] * sine[at] + sync[2 * k + 1] * cosine[at];
     }
@@ -282,11 +294,26 @@ static inline void locate(const float* sync, const int64_t* lines, int64_t count
       f32x8 total = {};
       for (int64_t k = 0; k < count; ++k)
         total += re[k] * load<f32x8>(scratch + 2 * k * grid + i) - im[k] * load<f32x8>(scratch + (2 * k + 1) * grid + i);
+      const auto higher = bit_cast<u64x4>(total > top);
+      if (!(higher[0] | higher[1] | higher[2] | higher[3])) continue;
       for (int lane = 0; lane < 8; ++lane)
-        if (total[lane] > top) top = total[lane], best_x = i + lane, best_y = j;
+        if (total[lane] > top) top = total[lane], best_x = (i + lane) * coarse, best_y = j * coarse;
     }
   }
-  out[0] = static_cast<double>(top), out[1] = 0.5 * static_cast<double>(best_x), out[2] = 0.5 * static_cast<double>(best_y);
+  for (int64_t step = coarse / 2; step; step /= 2) {
+    const int64_t x = best_x, y = best_y;
+    for (int64_t around = 0; around < 9; ++around) {
+      const int64_t tx = x + (around % 3 - 1) * step, ty = y + (around / 3 - 1) * step;
+      float total = 0.0f;
+      for (int64_t k = 0; k < count; ++k) {
+        const int64_t at = turn(lines[2 * k] * tx + lines[2 * k + 1] * ty);
+        total += sync[2 * k] * cosine[at] - sync[2 * k + 1] * sine[at];
+      }
+      if (around != 4 && total > top) top = total, best_x = tx, best_y = ty;
+    }
+  }
+  out[0] = static_cast<double>(top);
+  out[1] = static_cast<double>(turn(best_x)) / fine_steps, out[2] = static_cast<double>(turn(best_y)) / fine_steps;
 }
 #endif
 

@@ -14,21 +14,16 @@ constexpr int64_t pooled_left = 32;
 
 WM_FN u8x32 larger(u8x32 a, u8x32 b) { return a > b ? a : b; }
 
-// Rows [begin, end) of power over noise, rounded down to 0..7. out: rows of pooled_stride.
-static inline void quantised_ratio(const float* values, const float* level, int64_t begin, int64_t end, uint8_t* out) {
+// Rows [begin, end) of the ratio, rounded down to 0..7. out: rows of pooled_stride.
+static inline void quantise(const float* ratio, int64_t begin, int64_t end, uint8_t* out) {
   for (int64_t row = begin; row < end; ++row) {
-    const float* noise = level + ((row + noise_cell / 2) / noise_cell % noise_rows) * noise_columns;
-    const float* v = values + 2 * row * half_field;
+    const float* from = ratio + row * half_field;
     uint8_t* to = out + row * pooled_stride + pooled_left;
-    for (int64_t column = 0; column < half_field; ++column) {
-      const float power = v[2 * column] * v[2 * column] + v[2 * column + 1] * v[2 * column + 1];
-      const float ratio = power / noise[(column + noise_cell / 2) / noise_cell];
-      to[column] = static_cast<uint8_t>(ratio < 7.0f ? ratio : 7.0f);
-    }
+    for (int64_t x = 0; x < half_field; ++x) to[x] = static_cast<uint8_t>(static_cast<int32_t>(from[x] < 7.0f ? from[x] : 7.0f));
   }
 }
 
-// The largest of 3 x 3 neighbours. in: from quantised_ratio, its left margin is filled here. scratch: the size of in.
+// The largest of 3 x 3 neighbours. in: from quantise, its left margin is filled here. scratch: the size of in.
 static inline void pool(uint8_t* in, uint8_t* scratch, uint8_t* out) {
   for (int64_t row = 0; row < field; ++row) {
     uint8_t* line = in + row * pooled_stride + pooled_left;

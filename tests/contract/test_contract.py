@@ -1,4 +1,4 @@
-"""What every registered scheme must do. A scheme of a new modality needs a row in `MODALITIES`, and no test of its own."""
+"""What every registered scheme must do. A new modality needs a row in `MODALITIES`, a new scheme nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def clean_latent(number: int) -> np.ndarray:
 
 @cache
 def clean_picture(number: int) -> np.ndarray:
-    """A photo of tests/data for the first numbers, then coloured 1/f noise; read-only uint8 of about 384 pixels a side."""
+    """A photo of tests/data for the first numbers, then coloured 1/f noise: read-only uint8, about 384 pixels wide."""
     files = sorted(p for p in DATA.iterdir() if p.suffix in (".jpg", ".png", ".webp"))
     if number < len(files):
         with PIL.Image.open(files[number]) as file:
@@ -113,11 +113,10 @@ MODALITIES = {
         null_items=8,
     ),
 }
-NAMES = [info.name for info in watermark.schemes()]
 INFO = {info.name: info for info in watermark.schemes()}
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=INFO)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

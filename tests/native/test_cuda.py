@@ -1,13 +1,10 @@
-"""CUDA against the CPU. Keyed randomness and noise: the same bits; verdicts of latent marks: the same too, since their sums
-are added in the same order.
-"""
+"""CUDA against the CPU: keyed randomness and noise are the same bits, and so are the verdicts of latent marks."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,7 +139,9 @@ def test_without_a_device_calls_fail_with_a_sentence():
 @pytest.mark.skipif(not watermark.cuda.why_not(), reason="CUDA can be used here")
 def test_a_machine_that_must_have_cuda_fails_without():
     """A job meant for a GPU never passes by skipping: one test of this file, run as such a job runs it."""
-    run = [Path(sys.executable).with_name("pytest"), "-q", "-p", "no:cacheprovider", f"{__file__}::test_the_device_has_a_name"]
-    result = subprocess.run(run, env={**os.environ, "WATERMARK_REQUIRE_CUDA": "1"}, capture_output=True, text=True)
+    test = f"{__file__}::test_the_device_has_a_name"
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    environment = {**os.environ, "WATERMARK_REQUIRE_CUDA": "1"}
+    result = subprocess.run(run, env=environment, cwd="/", capture_output=True, text=True)
     assert result.returncode == 1
     assert "WATERMARK_REQUIRE_CUDA=1, but CUDA cannot be used" in result.stdout

@@ -88,13 +88,19 @@ class TestNumPy:
         z.setflags(write=False)
         assert votes(z) == votes(z.copy())
 
-    @pytest.mark.parametrize("out", [np.zeros(8, np.uint32)[::2], np.zeros(8, np.uint32)[::-1], np.zeros((8, 2), np.uint32)[:, 0]])
+    @pytest.mark.parametrize(
+        "out", [np.zeros(8, np.uint32)[::2], np.zeros(8, np.uint32)[::-1], np.zeros((8, 2), np.uint32)[:, 0]]
+    )
     def test_strided_output(self, out):
         with pytest.raises(ValueError, match="out is not C-contiguous"):
             fill(out)
 
     def test_strided_input(self):
-        for z in (np.ones((4, 10), np.float32)[::2], np.ones((10, 2), np.float32).T, np.ones((2, 20), np.float32)[:, ::2]):
+        for z in (
+            np.ones((4, 10), np.float32)[::2],
+            np.ones((10, 2), np.float32).T,
+            np.ones((2, 20), np.float32)[:, ::2],
+        ):
             with pytest.raises(ValueError, match="z is not C-contiguous"):
                 votes(z)
 
@@ -106,7 +112,7 @@ class TestNumPy:
     def test_strides_that_split_elements(self):
         base = np.zeros(64, np.uint8)
         records = np.lib.stride_tricks.as_strided(base.view(np.uint32), (4,), (6,))
-        with pytest.raises(ValueError, match="split|aligned"):
+        with pytest.raises(ValueError, match=r"split|aligned"):
             fill(records)
 
     @pytest.mark.parametrize("offset", [1, 2, 3])
@@ -143,7 +149,9 @@ class TestNumPy:
         assert sys.getrefcount(out) == before
 
 
-@pytest.mark.parametrize("thing", [None, 7, "text", b"bytes", [1, 2], (1,), {}, object(), np.uint32(7), memoryview(b"1234")])
+@pytest.mark.parametrize(
+    "thing", [None, 7, "text", b"bytes", [1, 2], (1,), {}, object(), np.uint32(7), memoryview(b"1234")]
+)
 def test_what_is_no_array(thing):
     with pytest.raises(TypeError):
         fill(thing)
@@ -290,7 +298,11 @@ def test_sizes_of_signed_normal(signs, out):
 def test_sizes_of_sign_votes(pad, symbols, bits, agreement):
     with pytest.raises(ValueError, match="must"):
         core.sign_votes(
-            np.ones((3, 10), np.float32), np.zeros(pad, np.uint32), symbols, np.zeros(bits, np.uint8), np.zeros(agreement, np.int64)
+            np.ones((3, 10), np.float32),
+            np.zeros(pad, np.uint32),
+            symbols,
+            np.zeros(bits, np.uint8),
+            np.zeros(agreement, np.int64),
         )
 
 

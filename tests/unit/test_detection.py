@@ -23,7 +23,9 @@ class TestDetection:
         assert (deep.p_value, deep.log10_p) == (0.0, -5000.0)
         assert deep.detected(1e-300)
 
-    @pytest.mark.parametrize(("log10_p", "fpr", "verdict"), [(-6.0, 1e-6, True), (-5.9, 1e-6, False), (0.0, 0.999, False)])
+    @pytest.mark.parametrize(
+        ("log10_p", "fpr", "verdict"), [(-6.0, 1e-6, True), (-5.9, 1e-6, False), (0.0, 0.999, False)]
+    )
     def test_detected_is_p_at_most_fpr(self, log10_p, fpr, verdict):
         assert detection(log10_p).detected(fpr) is verdict
 
@@ -161,7 +163,7 @@ class TestCombine:
 
     @pytest.mark.parametrize("independent", [False, True])
     def test_the_joined_p_value_is_valid(self, independent):
-        """Uniform p-values of 3 looks (for Bonferroni also three times the same): at most the nominal rate comes back."""
+        """Three uniform p-values (for Bonferroni also three times the same) give at most the nominal rate."""
         rng = np.random.default_rng(2)
         trials = 20_000
         p = rng.random((trials, 3))

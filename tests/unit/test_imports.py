@@ -16,7 +16,9 @@ def modules_after(code: str) -> set[str]:
     report = "import json, sys; print(json.dumps(sorted(sys.modules)))"
     # The editable install adds a finder with imports of its own: only what comes after it counts.
     before = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, cwd="/")
-    after = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True, cwd="/")
+    after = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True, cwd="/"
+    )
     loaded = set(json.loads(after.stdout.splitlines()[-1])) - set(json.loads(before.stdout.splitlines()[-1]))
     return {name if name.startswith("watermark") else name.partition(".")[0] for name in loaded}
 
@@ -46,7 +48,9 @@ scheme.detect(scheme.sample(b"x"))
 
 def test_no_extra_comes_along():
     extras = {"torch", "nltk", "typer", "rich", "transformers", "diffusers", "scipy", "skimage", "av"}
-    assert not modules_after("import watermark; watermark.schemes(); watermark.media; watermark.cuda.why_not()") & extras
+    assert (
+        not modules_after("import watermark; watermark.schemes(); watermark.media; watermark.cuda.why_not()") & extras
+    )
 
 
 def test_modules_come_when_asked_for():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import importlib
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 import watermark
 from watermark import cuda
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PACKAGE = Path(watermark.__file__).parent
 

@@ -181,14 +181,18 @@ class Reading:
         return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
 
     @cached_property
+    def _ratio(self) -> NDArray[np.float32]:
+        return lattice.power_ratio(self._spectrum, self._noise)
+
+    @cached_property
     def _table(self) -> NDArray[np.uint8]:
-        return lattice.log_polar(self._spectrum, self._noise)
+        return lattice.log_polar(self._ratio)
 
     def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
         """Pictures that were turned by any angle, mirrored, scaled, and stretched: the six best hypotheses, best first."""
         frequencies = sync.lines / TILE
         starts = sync.peaks(self._table, stretches)
-        fitted = [lattice.refine(self._spectrum, self._noise, start, frequencies) for start in starts]
+        fitted = [lattice.refine(self._ratio, start, frequencies) for start in starts]
         distinct: list[Matrix] = []
         for linear, _ in sorted(fitted, key=lambda item: -item[1]):
             near = 0.004 * np.abs(linear).max()

@@ -48,15 +48,16 @@ class GaussianShadingParameters:
         size, elements = Frame(self.payload_bits).size, int(np.prod(self.shape))
         if size < 1 or 8 * size > elements:
             raise ParameterError(
-                f"payload_bits={self.payload_bits} makes {size} bits, and {elements} elements carry 1 to {elements // 8}"
+                f"payload_bits={self.payload_bits} makes {size} bits, and {elements} elements carry "
+                f"1 to {elements // 8}"
             )
 
 
 class GaussianShading(LatentScheme):
     """The mark `latent.gaussian_shading`.
 
-    The null is exact: for any latent made without the key its signs under the keystream are fair coins, so the number of
-    signs that agree within each repeated bit has the law that `watermark.stats.log_majority_tail` computes.
+    The null is exact: for any latent made without the key its signs under the keystream are fair coins, so the number
+    of signs that agree within each repeated bit has the law that `watermark.stats.log_majority_tail` computes.
     """
 
     info = SchemeInfo(

@@ -24,8 +24,10 @@ _MAX_ELEMENTS = 1 << 28
 
 
 class LatentScheme(Scheme):
-    """A mark in initial noise: `sample` gives float32 noise that a diffusion model takes as it is, `detect` reads an
-    inverted latent. Every sample has the law N(0, 1)^n; what differs is who can tell.
+    """A mark in initial noise.
+
+    `sample` gives float32 noise that a diffusion model takes as it is, `detect` reads an inverted latent. Every sample
+    has the law N(0, 1)^n; what differs is who can tell.
     """
 
     @property
@@ -51,8 +53,10 @@ class LatentScheme(Scheme):
 
     @abstractmethod
     def _read(self, tables: Any, z: Any, key_id: str) -> list[Detection]:
-        """One key's verdicts, one per row of float32 of shape (rows, n), C-contiguous; NumPy or a tensor. Raises MediaError
-        if a value is not finite.
+        """One key's verdicts on float32 of shape (rows, n), C-contiguous; NumPy or a tensor.
+
+        Raises:
+            MediaError: A value is not finite.
         """
 
     def sample(self, payload: bytes | None = None, *, rng: Any = None, like: Any = None) -> Any:
@@ -70,17 +74,17 @@ class LatentScheme(Scheme):
         Raises:
             PayloadError: The message does not fit.
         """
-        return self.sample_batch(1, payload, rng=rng, like=like)[0]
+        return self.sample_batch(1, [payload], rng=rng, like=like)[0]
 
     def sample_batch(
         self,
         rows: int,
-        payload: bytes | None | Sequence[bytes | None] = None,
+        payload: bytes | Sequence[bytes | None] | None = None,
         *,
         rng: Any = None,
         like: Any = None,
     ) -> Any:
-        """Marked noise for `rows` images, each with randomness of its own.
+        r"""Marked noise for `rows` images, each with randomness of its own.
 
         Args:
             rows: Number of latents.
@@ -89,7 +93,7 @@ class LatentScheme(Scheme):
             like: As in `sample`.
 
         Returns:
-            float32 of shape (rows, \\*shape).
+            float32 of shape (rows, \*shape).
 
         Raises:
             PayloadError: A message does not fit, or their number is not `rows`.
@@ -104,10 +108,10 @@ class LatentScheme(Scheme):
         return out.reshape(int(rows), *self.shape)
 
     def detect_batch(self, items: Any) -> Detections:
-        """The verdicts on many latents.
+        r"""The verdicts on many latents.
 
         Args:
-            items: Array or tensor of shape (rows, \\*shape), or a list of latents.
+            items: Array or tensor of shape (rows, \*shape), or a list of latents.
 
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
@@ -170,7 +174,7 @@ def _rows(latents: Any, shape: tuple[int, ...], *, batch: bool) -> Any:
         raise MediaError(f"a latent holds floating-point numbers, not {latents.dtype}")
     rows = latents.shape[0] if batch else 1
     if tensor:
-        return latents.detach().to(torch.float32).reshape(rows, -1).contiguous()
+        return latents.detach().float().reshape(rows, -1).contiguous()
     flat = latents.reshape(rows, math.prod(shape))
     if flat.dtype == np.float32 and flat.flags.c_contiguous and flat.flags.aligned:
         return flat

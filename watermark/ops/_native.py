@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 try:
-    from watermark import _core as core
+    import watermark._core as core
 except ImportError as error:
     raise NativeCoreError(
         "The compiled core watermark._core is missing. Run `pip install .` and start Python outside the source folder, "
@@ -31,10 +31,10 @@ def cuda() -> ModuleType:
         CudaError: This installation was built without CUDA.
     """
     try:
-        from watermark import _cuda
+        import watermark._cuda as module
     except ImportError as error:
         raise CudaError("This build has no CUDA module: rebuild with `-C cmake.define.WATERMARK_CUDA=ON`.") from error
-    return _cuda
+    return module
 
 
 def on_cuda(function: str, *arguments: Any) -> None:

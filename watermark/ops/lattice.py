@@ -101,16 +101,31 @@ def noise_reference(values: Spectrum) -> Floats:
     return (1.08 * average(4 * second)).astype(np.float32) + np.float32(1e-20)
 
 
-def _ratio(values: Spectrum, level: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
-    """Power over noise at integer frequencies (x to the right, y down, either sign)."""
-    flip = x < 0
-    row, column = np.where(flip, -y, y) % FIELD, np.abs(x)
-    v = values[row, column]
-    m = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
-    return np.asarray((v.real * v.real + v.imag * v.imag) / m)
+def power_ratio(values: Spectrum, level: Floats) -> Floats:
+    """Power over noise: float32 of shape (N, N / 2 + 1).
+
+    Args:
+        values: A spectrum.
+        level: Its noise map.
+    """
+    out = np.empty(values.shape, np.float32)
+    core.power_ratio(values.view(np.float32), level, out)
+    return out
 
 
-def log_polar(values: Spectrum, level: Floats) -> Octets:
+def power_ratio_reference(values: Spectrum, level: Floats) -> Floats:
+    """The same in NumPy."""
+    row, column = np.indices(values.shape, sparse=True)
+    near = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
+    return np.asarray((values.real * values.real + values.imag * values.imag) / near)
+
+
+def _at(ratio: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
+    """Values at integer frequencies (x to the right, y down, either sign)."""
+    return np.asarray(ratio[np.where(x < 0, -y, y) % FIELD, np.abs(x)])
+
+
+def log_polar(ratio: Floats) -> Octets:
     """Power over noise on rings and rays, pooled so that a near miss still counts.
 
     The ratio is limited to 7 and rounded down; each entry is the largest of 3 x 3 frequencies around its place. Row i lies
@@ -118,18 +133,17 @@ def log_polar(values: Spectrum, level: Floats) -> Octets:
     pixel hold the rounded mean of the others.
 
     Args:
-        values: A spectrum.
-        level: Its noise map.
+        ratio: From `power_ratio`.
 
     Returns:
         uint8 of shape (`ROWS`, 2 `ANGLES`): every row twice, since angles wrap around.
     """
     out = np.empty((ROWS, 2 * ANGLES), np.uint8)
-    core.log_polar(values.view(np.float32), level, _places(), out)
+    core.log_polar(ratio, _places(), out)
     return out
 
 
-def log_polar_reference(values: Spectrum, level: Floats) -> Octets:
+def log_polar_reference(ratio: Floats) -> Octets:
     """The same in NumPy."""
     places = _places()
     row, column = places // (FIELD // 2 + 1), places % (FIELD // 2 + 1)
@@ -137,8 +151,8 @@ def log_polar_reference(values: Spectrum, level: Floats) -> Octets:
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             known = column + dx <= FIELD // 2
-            ratio = _ratio(values, level, np.minimum(column + dx, FIELD // 2), row + dy)
-            pooled = np.maximum(pooled, np.where(known, ratio, 0))
+            near = _at(ratio, np.minimum(column + dx, FIELD // 2), row + dy)
+            pooled = np.maximum(pooled, np.where(known, near, 0))
     known = places >= 0
     table = np.floor(np.minimum(pooled, 7)).astype(np.uint8)
     total, count = int(table[known].sum()), int(known.sum())
@@ -209,15 +223,14 @@ def search_reference(
     return found[np.argsort(-found[:, 0], kind="stable")[:most]].astype(np.int32)
 
 
-def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
+def refine(ratio: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
     """Fits a hypothesis to the peaks around it.
 
     Five rounds of weighted least squares on sub-pixel peak positions within a shrinking reach, each kept only if the
     power on the lines does not drop, then coordinate ascent on that power.
 
     Args:
-        values: A spectrum.
-        level: Its noise map.
+        ratio: From `power_ratio`.
         start: G, float64 of shape (2, 2).
         lines: float64 of shape (k, 2).
         reach: Radius of the first search, in frequency steps.
@@ -226,25 +239,23 @@ def refine(values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reac
         The fitted G, and its score: the sum of interpolated power ratios.
     """
     fitted = np.array(start, np.float64)
-    return fitted, core.refine(values.view(np.float32), level, fitted, lines, reach)
+    return fitted, core.refine(ratio, fitted, lines, reach)
 
 
-def refine_reference(
-    values: Spectrum, level: Floats, start: Doubles, lines: Doubles, reach: int = 4
-) -> tuple[Doubles, float]:
+def refine_reference(ratio: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
     """The same in NumPy."""
     g = np.array(start, np.float64)
 
-    def ratio(x: NDArray[np.int64], y: NDArray[np.int64]) -> Doubles:
-        return _ratio(values, level, x, y).astype(np.float64)
+    def at(x: NDArray[np.int64], y: NDArray[np.int64]) -> Doubles:
+        return _at(ratio, x, y).astype(np.float64)
 
     def score(g: Doubles) -> float:
         f = lines @ g.T
         seen = (np.abs(f) < 0.49).all(axis=1)
         position = np.where(seen[:, None], f * FIELD, 0)
         (x, y), (tx, ty) = np.floor(position).astype(int).T, (position % 1).T
-        upper = (1 - tx) * ratio(x, y) + tx * ratio(x + 1, y)
-        lower = (1 - tx) * ratio(x, y + 1) + tx * ratio(x + 1, y + 1)
+        upper = (1 - tx) * at(x, y) + tx * at(x + 1, y)
+        lower = (1 - tx) * at(x, y + 1) + tx * at(x + 1, y + 1)
         return float(np.where(seen, np.minimum((1 - ty) * upper + ty * lower, _CLIP), 1).sum())
 
     def top(left: Doubles, middle: Doubles, right: Doubles) -> Doubles:
@@ -257,10 +268,10 @@ def refine_reference(
         near = (np.abs(f) < 0.5 - (r + 2) / FIELD).all(axis=1)
         centre = np.rint(f[near] * FIELD).astype(int)
         dy, dx = (d.ravel() for d in np.mgrid[-r : r + 1, -r : r + 1])
-        around = ratio(centre[:, :1] + dx, centre[:, 1:] + dy)
+        around = at(centre[:, :1] + dx, centre[:, 1:] + dy)
         best = around.argmax(axis=1)
         x, y, peak = centre[:, 0] + dx[best], centre[:, 1] + dy[best], around.max(axis=1)
-        q = np.stack([x + top(ratio(x - 1, y), peak, ratio(x + 1, y)), y + top(ratio(x, y - 1), peak, ratio(x, y + 1))])
+        q = np.stack([x + top(at(x - 1, y), peak, at(x + 1, y)), y + top(at(x, y - 1), peak, at(x, y + 1))])
         far = np.sum((q.T - f[near] * FIELD) ** 2, axis=1)
         weight = np.where(peak < 2, 0, (np.minimum(peak, _CLIP) - 1.5) ** 2 / (1 + far / 4))
         ff = (lines[near].T * weight) @ lines[near]
@@ -348,7 +359,7 @@ def tile_spectrum(tile: Floats, reach: int) -> Spectrum:
     Row and column i hold frequency i - reach; the origin of the tile is its first pixel.
     """
     out = np.empty((2 * reach + 1, 2 * reach + 1), np.complex64)
-    core.tile_spectrum(tile, reach, out.view(np.float32))
+    core.tile_spectrum(tile, reach, _circle(len(tile)), out.view(np.float32))
     return out
 
 
@@ -356,6 +367,15 @@ def tile_spectrum_reference(tile: Floats, reach: int) -> Spectrum:
     """The same in NumPy."""
     turn = np.exp(-2j * np.pi / len(tile) * np.outer(np.arange(-reach, reach + 1), np.arange(len(tile))))
     return (turn @ tile @ turn.T).astype(np.complex64)
+
+
+@lru_cache(maxsize=4)
+def _circle(steps: int) -> Floats:
+    """Cosine and sine of every step around: float32 of shape (2, steps)."""
+    angle = 2 * np.pi * np.arange(steps) / steps
+    turns = np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    turns.setflags(write=False)
+    return turns
 
 
 def locate(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float, float, float]:
@@ -371,33 +391,23 @@ def locate(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float
     Returns:
         The largest value, and the translation (x, y) in pixels.
     """
-    value, x, y = core.locate(sync.view(np.float32), lines, period)
-    return _climb(sync, lines, period, x, y, value)
+    found: tuple[float, float, float] = core.locate(sync.view(np.float32), lines, period, _circle(16 * period))
+    return found
 
 
 def locate_reference(sync: Spectrum, lines: NDArray[np.int64], period: int) -> tuple[float, float, float]:
     """The same in NumPy."""
+
+    def best(x: Doubles, y: Doubles) -> tuple[float, float, float]:
+        turn = 2j * math.pi / period * (np.multiply.outer(x, lines[:, 0]) + np.multiply.outer(y, lines[:, 1]))
+        values = (np.exp(turn) @ sync).real
+        top = int(np.argmax(values))
+        return float(values[top]), float(x[top]), float(y[top])
+
     grid = np.arange(0, period, 0.5)
     y, x = (axis.ravel() for axis in np.meshgrid(grid, grid, indexing="ij"))
-    values = _alignment(sync, lines, period, x, y)
-    best = int(np.argmax(values))
-    return _climb(sync, lines, period, x[best], y[best], float(values[best]))
-
-
-def _alignment(sync: Spectrum, lines: NDArray[np.int64], period: int, x: Doubles, y: Doubles) -> Doubles:
-    turn = 2j * math.pi / period * (np.multiply.outer(x, lines[:, 0]) + np.multiply.outer(y, lines[:, 1]))
-    return np.asarray((np.exp(turn) @ sync).real)
-
-
-def _climb(
-    sync: Spectrum, lines: NDArray[np.int64], period: int, x: float, y: float, value: float
-) -> tuple[float, float, float]:
+    found = best(x, y)
     for step in (0.25, 0.125, 0.0625):
-        around_x, around_y = x + step * _AROUND[0], y + step * _AROUND[1]
-        values = _alignment(sync, lines, period, around_x, around_y)
-        if values[k := int(np.argmax(values))] > value:
-            x, y, value = float(around_x[k]), float(around_y[k]), float(values[k])
-    return value, x % period, y % period
-
-
-_AROUND = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y], np.float64).T
+        y, x = (axis.ravel() for axis in np.meshgrid(*[[-step, 0, step]] * 2, indexing="ij"))
+        found = max(found, best(found[1] + x, found[2] + y))
+    return found[0], found[1] % period, found[2] % period

@@ -34,7 +34,7 @@ def half_normal_reference(words: NDArray[np.uint32]) -> NDArray[np.float32]:
     bits = (words.astype(np.float32) + np.float32(0.5)).view(np.uint32)
     c = core.half_normal_table()[(bits >> np.uint32(19)) - np.uint32(_FIRST_PIECE)].T
     t = (np.uint32(0x3F800000) | ((bits & np.uint32(0x7FFFF)) << np.uint32(4))).view(np.float32) - np.float32(1)
-    return np.maximum(((c[3] * t + c[2]) * t + c[1]) * t + c[0], np.float32(0))
+    return np.asarray(np.maximum(((c[3] * t + c[2]) * t + c[1]) * t + c[0], np.float32(0)))
 
 
 def signed_normal(key: NDArray[np.uint32], first_row: int, signs: NDArray[np.uint32], out: Any) -> None:
@@ -43,7 +43,8 @@ def signed_normal(key: NDArray[np.uint32], first_row: int, signs: NDArray[np.uin
     Args:
         key: ChaCha20 key of the sizes, 8 words. Row i of `out` uses the stream of row number ``first_row + i``.
         first_row: Row number of the first row.
-        signs: uint32 of shape (1 | rows, ceil(n / 32)); bit i of a row, least significant first, is 1 for a negative sample.
+        signs: uint32 of shape (1 | rows, ceil(n / 32)); bit i of a row, least significant first, is 1 for a negative
+            sample.
         out: float32 of shape (rows, n), C-contiguous; NumPy, or a tensor on the CPU or on CUDA.
     """
     if is_cuda(out):

@@ -107,11 +107,19 @@ def test_p_is_exact_for_any_latent(keys):
     """A constant latent, a lattice, one element large: under fresh keys all have the law of the table."""
     rng = np.random.default_rng(4)
     shape = (1, 16, 32)
-    latents = [np.ones(shape), np.indices(shape).sum(axis=0) % 3 - 1.0, np.eye(1, 512).reshape(shape), rng.random(shape)]
+    latents = [
+        np.ones(shape),
+        np.indices(shape).sum(axis=0) % 3 - 1.0,
+        np.eye(1, 512).reshape(shape),
+        rng.random(shape),
+    ]
     trials = 4000
     p = np.array(
         [
-            [watermark.load("latent.gaussian_shading", keys(i), shape=shape, payload_bits=8).detect(z).p_value for z in latents]
+            [
+                watermark.load("latent.gaussian_shading", keys(i), shape=shape, payload_bits=8).detect(z).p_value
+                for z in latents
+            ]
             for i in range(trials)
         ]
     )

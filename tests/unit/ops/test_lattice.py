@@ -37,6 +37,11 @@ def level(spectrum: np.ndarray) -> np.ndarray:
     return lattice.noise(spectrum)
 
 
+@pytest.fixture(scope="module")
+def ratio(spectrum: np.ndarray, level: np.ndarray) -> np.ndarray:
+    return lattice.power_ratio(spectrum, level)
+
+
 @pytest.mark.parametrize("shape", [(512, 700), (333, 701), (1, 1), (1024, 1024), (64, 1023)])
 def test_spectrum_equals_numpy(shape: tuple[int, int]) -> None:
     y = np.random.default_rng(3).normal(size=shape).astype(np.float32)
@@ -69,19 +74,23 @@ def test_noise_equals_the_reference_and_ignores_peaks(spectrum: np.ndarray, leve
         np.testing.assert_array_equal(out, outs[0])
 
 
-def test_log_polar_table_equals_the_reference(spectrum: np.ndarray, level: np.ndarray) -> None:
-    table = lattice.log_polar(spectrum, level)
-    np.testing.assert_array_equal(table, lattice.log_polar_reference(spectrum, level))
+def test_power_ratio_equals_the_reference(spectrum: np.ndarray, level: np.ndarray, ratio: np.ndarray) -> None:
+    np.testing.assert_allclose(ratio, lattice.power_ratio_reference(spectrum, level), rtol=1e-6)
+
+
+def test_log_polar_table_equals_the_reference(ratio: np.ndarray) -> None:
+    table = lattice.log_polar(ratio)
+    np.testing.assert_array_equal(table, lattice.log_polar_reference(ratio))
     assert table.max() == 7
     for isa in _core.instruction_sets():
         out = np.empty_like(table)
-        _core.log_polar(spectrum.view(np.float32), level, lattice._places(), out, isa=isa)
+        _core.log_polar(ratio, lattice._places(), out, isa=isa)
         np.testing.assert_array_equal(out, table)
 
 
 @pytest.fixture(scope="module")
-def table(spectrum: np.ndarray, level: np.ndarray) -> np.ndarray:
-    return lattice.log_polar(spectrum, level)
+def table(ratio: np.ndarray) -> np.ndarray:
+    return lattice.log_polar(ratio)
 
 
 def test_search_equals_the_reference(table: np.ndarray, lines: np.ndarray) -> None:
@@ -122,19 +131,17 @@ def test_search_finds_the_lines(table: np.ndarray, lines: np.ndarray, truth: np.
     assert np.pi * turned / lattice.ANGLES == pytest.approx(angle, abs=0.01)
 
 
-def test_lines_are_found_where_they_are(
-    spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray, truth: np.ndarray
-) -> None:
+def test_lines_are_found_where_they_are(ratio: np.ndarray, lines: np.ndarray, truth: np.ndarray) -> None:
     start = truth * 1.004
-    fitted, score = lattice.refine(spectrum, level, start, lines)
+    fitted, score = lattice.refine(ratio, start, lines)
     assert score > 32 * 5
     assert np.abs(fitted - truth).max() < 0.3 / 500 / 0.2  # a third of a frequency step at the outer lines
-    expected, expected_score = lattice.refine_reference(spectrum, level, start, lines)
+    expected, expected_score = lattice.refine_reference(ratio, start, lines)
     np.testing.assert_allclose(fitted, expected, atol=1e-5)
     assert score == pytest.approx(expected_score, rel=1e-4)
     for isa in _core.instruction_sets():
         again = start.copy()
-        assert _core.refine(spectrum.view(np.float32), level, again, lines, 4, isa=isa) == score
+        assert _core.refine(ratio, again, lines, 4, isa=isa) == score
         np.testing.assert_array_equal(again, fitted)
 
 
@@ -175,20 +182,20 @@ def test_translation_is_found(lines: np.ndarray, shift: tuple[float, float]) -> 
     np.testing.assert_allclose((value, x, y), lattice.locate_reference(sync, n, 96), rtol=1e-5)
 
 
-def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
+def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, ratio: np.ndarray, lines: np.ndarray) -> None:
     values = spectrum.view(np.float32)
     with pytest.raises(ValueError, match="field"):
         _core.spectrum(np.zeros((1025, 4), np.float32), np.empty((1024, 1026), np.float32))
     with pytest.raises(ValueError, match="spectrum"):
         _core.noise(values[:-1].copy(), level.copy())
     with pytest.raises(ValueError, match="2 x 2"):
-        _core.refine(values, level, np.eye(3), lines, 4)
+        _core.refine(ratio, np.eye(3), lines, 4)
     with pytest.raises(ValueError, match="reach"):
-        _core.refine(values, level, np.eye(2), lines, 99)
+        _core.refine(ratio, np.eye(2), lines, 99)
     table = np.zeros((530, 896), np.uint8)
     rows, columns = np.zeros((2, 32), np.int32), np.zeros((2, 32), np.int32)
     for bad in ({"scales": 531}, {"rows": rows - 1}, {"turns": columns + 448}, {"table": table[:, :-2].copy()}):
         with pytest.raises(ValueError, match="table"):
             _core.search(**{"table": table, "rows": rows, "turns": columns, "scales": 5, "out": np.zeros((3, 4), np.int32)} | bad)
     with pytest.raises(ValueError, match="at most 64"):
-        _core.locate(np.zeros(130, np.float32), np.zeros((65, 2), np.int64), 96)
+        _core.locate(np.zeros(130, np.float32), np.zeros((65, 2), np.int64), 96, lattice._circle(1536))

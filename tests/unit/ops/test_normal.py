@@ -30,7 +30,9 @@ def test_the_map_never_rises_by_more_than_rounding():
     # Along the whole range, and densely over every joint between two pieces.
     edges = np.arange(0x3F000000 >> 19, (0x4F800000 >> 19) + 1, dtype=np.uint32) << np.uint32(19)
     joints = np.floor(edges.view(np.float32).astype(np.float64)).astype(np.int64)[:, None] + np.arange(-2, 3)
-    words = np.unique(np.clip(np.concatenate([joints.ravel(), np.linspace(0, 2**32 - 1, 200_001).astype(np.int64)]), 0, 2**32 - 1))
+    words = np.unique(
+        np.clip(np.concatenate([joints.ravel(), np.linspace(0, 2**32 - 1, 200_001).astype(np.int64)]), 0, 2**32 - 1)
+    )
     x = half_normal(words.astype(np.uint32)).astype(np.float64)
     assert np.diff(x).max() < 5e-6
 
@@ -44,7 +46,7 @@ def test_the_ends():
 
 
 def test_moments():
-    """E x^k of a half-normal for k = 1..4, at five standard errors over 2^20 words spread evenly (quadrature) and drawn."""
+    """E x^k of a half-normal for k = 1..4 over 2^20 words: spread evenly, as quadrature, and drawn, at five sigma."""
     even = (np.arange(2**20, dtype=np.uint64) * 4096 + 2048).astype(np.uint32)
     drawn = Prf(bytes(32)).words(2**20)
     moments = [math.sqrt(2 / math.pi), 1.0, 2 * math.sqrt(2 / math.pi), 3.0, 0, 15.0, 0, 105.0]

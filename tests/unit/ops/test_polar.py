@@ -34,7 +34,9 @@ def test_native_and_reference_agree(data):
     soft = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).standard_normal(symbols).astype(np.float32)
     if data.draw(st.booleans()):
         soft = np.round(soft)  # ties
-    for found, expected in zip(decode(soft, information, paths), decode_reference(soft, information, paths), strict=True):
+    for found, expected in zip(
+        decode(soft, information, paths), decode_reference(soft, information, paths), strict=True
+    ):
         assert np.array_equal(found, expected)
 
 
