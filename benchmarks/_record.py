@@ -62,11 +62,11 @@ def environment(packages: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line with the folders of absolute paths left out, so that records do not name a machine's places."""
+    """The command line with "DIR" for absolute paths, so that records do not name a machine's places."""
     script = Path(sys.argv[0]).resolve()
     root = RESULTS.parent.parent
     shown = script.relative_to(root) if script.is_relative_to(root) else Path(script.name)
-    arguments = [f".../{Path(a).name}" if os.path.isabs(a) else a for a in sys.argv[1:]]
+    arguments = ["DIR" if os.path.isabs(a) else a for a in sys.argv[1:]]
     return shlex.join(["python", str(shown), *arguments])
 
 

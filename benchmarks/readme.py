@@ -47,6 +47,8 @@ def fill(spot: re.Match[str]) -> str:
     if part and part not in markdown:
         raise SystemExit(f"{path.relative_to(ROOT)} has no table {part!r}, but {', '.join(markdown)}")
     body = markdown[part] if part else markdown if isinstance(markdown, str) else "\n\n".join(markdown.values())
+    if "|" not in body:  # a sentence beside the tables, which name their origin
+        return f"{start}{body}\n{end}"
     cpu, cores = record["machine"]["cpu"], record["machine"]["cores"]
     origin = f"Measured on {record['date']} at commit {record['commit']} ({cpu}, {cores} cores): `{record['command']}`"
     return f"{start}{body}\n\n<sub>{origin}</sub>\n{end}"

@@ -70,6 +70,41 @@ def crop(picture: Picture, rng: np.random.Generator, area: float) -> Picture:
             return picture.crop((x, y, x + wide, y + high))
 
 
+def rotate(picture: Picture, degrees: float) -> Picture:
+    """Rotated, and cropped to the largest upright rectangle without empty corners."""
+    long, short = max(picture.size), min(picture.size)
+    turn = math.radians(degrees % 180)
+    sine, cosine = math.sin(turn), abs(math.cos(turn))
+    if short <= 2 * sine * cosine * long or abs(sine - cosine) < 1e-9:  # two corners touch the long sides
+        wide, high = short / 2 / sine, short / 2 / cosine
+        if picture.width < picture.height:
+            wide, high = high, wide
+    else:
+        spread = cosine**2 - sine**2
+        wide = (picture.width * cosine - picture.height * sine) / spread
+        high = (picture.height * cosine - picture.width * sine) / spread
+    turned = picture.rotate(degrees, PIL.Image.Resampling.BICUBIC, expand=True)
+    wide, high = math.floor(wide) - 2, math.floor(high) - 2
+    x, y = (turned.width - wide) // 2, (turned.height - high) // 2
+    return turned.crop((x, y, x + wide, y + high))
+
+
+def stretch(picture: Picture, aspect: float) -> Picture:
+    """Resampled on the horizontal axis only."""
+    width, height = picture.size
+    return picture.resize((round(width * aspect), height), PIL.Image.Resampling.BICUBIC)
+
+
+def shear(picture: Picture, degrees: float) -> Picture:
+    """Sheared along the horizontal axis, and cropped to what stays covered."""
+    slope = math.tan(math.radians(degrees))
+    width, height = picture.size
+    margin = math.ceil(abs(slope) * height / 2)
+    matrix = (1, slope, -slope * height / 2, 0, 1, 0)
+    sheared = picture.transform(picture.size, PIL.Image.Transform.AFFINE, matrix, PIL.Image.Resampling.BICUBIC)
+    return sheared.crop((margin, 0, width - margin, height))
+
+
 def values(picture: Picture, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
     """Grey levels changed, rounded and clipped to 0..255."""
     levels = change(np.arange(256, dtype=np.float64))
@@ -114,7 +149,11 @@ EXTRA: dict[str, Edit] = {
     "crop to half, scaled 0.7, JPEG 75": lambda picture, rng: jpeg(scale(crop(picture, rng, 0.5), 0.7), 75),
     "longest side to 1080, JPEG 71": lambda picture, rng: social(picture),
     "mirrored": lambda picture, rng: picture.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT),
-    "rotated by 5 degrees, not cropped": lambda picture, rng: picture.rotate(5, PIL.Image.Resampling.BICUBIC),
+    "rotated by 5 degrees": lambda picture, rng: rotate(picture, 5),
+    "rotated at random": lambda picture, rng: rotate(picture, rng.uniform(-180, 180)),
+    "rotated at random, JPEG 70": lambda picture, rng: jpeg(rotate(picture, rng.uniform(-180, 180)), 70),
+    "aspect 1.1": lambda picture, rng: stretch(picture, 1.1),
+    "sheared by 5 degrees": lambda picture, rng: shear(picture, 5),
 }
 """Further edits, reported apart, with no target."""
 
@@ -279,8 +318,8 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     side = f" with a short side of {results['short_side']} pixels" if results["short_side"] else ""
     parts = {
         "setting": f"`{results['scheme']}`, {results['parameters']['payload_bits']} bits: "
-        f"{results['photos_used']} photos{side} x {results['keys_per_photo']} keys, seed {results['seed']}. {fidelity}. "
-        f"Wrong messages vouched for: {wrong}."
+        f"{results['photos_used']} photos{side} x {results['keys_per_photo']} keys, seed {results['seed']}. "
+        f"{fidelity}. Wrong messages vouched for: {wrong}."
     }
     for part, title, required in (("required", "Edit", True), ("extra", "Further edit", False)):
         chosen = [entry for entry in results["edits"] if entry["required"] is required]

@@ -38,7 +38,8 @@ _PEAKS, _TESTED = 48, 6
 _STRETCH, _STRETCH_STEP = 0.095, 0.012
 
 _MIRROR = np.diag([-1.0, 1.0])
-_RIGHT_ANGLES = [np.array(m, np.float64) for m in ([[1, 0], [0, 1]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]], [[0, 1], [-1, 0]])]
+_QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
+_RIGHT_ANGLES = [np.eye(2), -np.eye(2), _QUARTER, -_QUARTER]
 DIHEDRAL = [*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)]
 """The eight ways to turn by right angles and to mirror, the identity first."""
 
@@ -109,7 +110,7 @@ class Sync:
         _, shape, scale, turn = lattice.search(table, rows, columns, _SCALES, _PEAKS).T
         size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
         cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
-        return np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[shape]
+        return np.asarray(np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[shape])
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
@@ -142,7 +143,7 @@ class Reading:
 
     @cached_property
     def _search_factor(self) -> float:
-        return max(self._factor, max(self._pixels.shape[:2]) / _LONG_SIDE)
+        return max(self._factor, float(max(self._pixels.shape[:2])) / _LONG_SIDE)
 
     @cached_property
     def _spectrum(self) -> NDArray[np.complex64]:
@@ -189,7 +190,7 @@ class Reading:
         return lattice.log_polar(self._ratio)
 
     def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
-        """Pictures that were turned by any angle, mirrored, scaled, and stretched: the six best hypotheses, best first."""
+        """Pictures turned by any angle, mirrored, scaled and stretched: the six best hypotheses, best first."""
         frequencies = sync.lines / TILE
         starts = sync.peaks(self._table, stretches)
         fitted = [lattice.refine(self._ratio, start, frequencies) for start in starts]
@@ -220,12 +221,12 @@ def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
 
 
 def _derotate(values: NDArray[np.complex64], lines: Lines, shift: tuple[float, float]) -> NDArray[np.complex64]:
-    return (values * np.exp(2j * np.pi / TILE * (lines @ np.array(shift)))).astype(np.complex64)
+    return np.asarray(values * np.exp(2j * np.pi / TILE * (lines @ np.array(shift))), np.complex64)
 
 
 def _box(power: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean over those of the 5 x 5 neighbours where `known` is 1; `power` is 0 elsewhere."""
-    return _running(_running(power).T).T / np.maximum(_running(_running(known).T).T, 1)
+    return np.asarray(_running(_running(power).T).T / np.maximum(_running(_running(known).T).T, 1))
 
 
 def _running(m: NDArray[np.float32]) -> NDArray[np.float32]:

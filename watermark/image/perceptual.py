@@ -36,7 +36,7 @@ class Statistics:
 
     @classmethod
     def read(cls, pixels: NDArray[np.uint8], factor: float, *, keep_high: bool) -> tuple[Statistics, Floats | None]:
-        """Statistics of a picture of shape (H, W, C) reduced by `factor`; and b, luma minus its low-pass (sigma 2 px)."""
+        """Statistics of a picture of shape (H, W, C), reduced by `factor`; and b, luma minus its low-pass."""
         high, (root, square, level) = statistics(pixels, factor, _HIGH_PASS, keep_high=keep_high)
         smooth_root = blur(root, 3.6 / CELL)
         activity = np.float32(1.4) * smooth_root * smooth_root
@@ -45,7 +45,7 @@ class Statistics:
     def detector_weight(self) -> Floats:
         """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""
         deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
-        return 1 / (deviation * np.sqrt(deviation))
+        return np.asarray(1 / (deviation * np.sqrt(deviation)))
 
     def visibility(self) -> Floats:
         """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
@@ -54,10 +54,11 @@ class Statistics:
         """
         busy = np.sqrt(np.minimum(self.activity, 16))
         masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
-        return masking * np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
+        darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
+        return np.asarray(masking * darkness)
 
     def expected_gain(self, amplitude: Floats) -> float:
-        """Correlation amplitude per pixel that a detector sees of a pattern of this amplitude, in units of its noise."""
+        """Correlation per pixel that a detector sees of a pattern of this amplitude, in units of its noise."""
         weight = self.detector_weight()
         noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
         return float(np.mean(amplitude * weight) / noise)

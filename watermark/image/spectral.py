@@ -228,7 +228,7 @@ def _settled(look: _Look) -> bool:
     return look.payload is not None and look.log_p < _SETTLED
 
 
-def _pixels(media: Any) -> Pixels:
+def _pixels(media: Any) -> Pixels[Any]:
     pixels = Pixels.of(media)
     height, width = pixels.array.shape[:2]
     if min(height, width) < MIN_SIDE:
@@ -241,11 +241,11 @@ def _band_lines() -> NDArray[np.int64]:
     y, x = np.mgrid[1 : TOP + 1, -TOP : TOP + 1]
     lines = np.stack([x.ravel(), y.ravel()], axis=1)
     radius = np.hypot(*lines.T) / TILE
-    return lines[(lines[:, 0] != 0) & (radius >= _BAND[0]) & (radius <= _BAND[1])]
+    return np.asarray(lines[(lines[:, 0] != 0) & (radius >= _BAND[0]) & (radius <= _BAND[1])])
 
 
 def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
-    """Keyed sync lines: one per sector of 180 / 32 degrees, off the axes, apart from each other by two steps at least."""
+    """Keyed sync lines: one per sector of 180 / 32 degrees, off the axes, two steps apart at least."""
     radius = np.hypot(*lines.T) / TILE
     sector = np.arctan2(lines[:, 1], lines[:, 0]) / np.pi * _SYNC_LINES
     fit = (radius >= _SYNC_BAND[0]) & (radius <= _SYNC_BAND[1]) & (np.abs(lines).min(axis=1) >= 2)
@@ -280,6 +280,6 @@ def _pattern(tables: _Tables, symbols: NDArray[np.uint8]) -> NDArray[np.float32]
 def _shift(prf: Prf, pixels: NDArray[np.uint8]) -> tuple[int, int]:
     """Shift (y, x) of the tile, a keyed function of the picture, so that averaging many pictures shows no pattern."""
     step_y, step_x = (max(1, size // 64) for size in pixels.shape[:2])
-    digest = hashlib.sha256(np.ascontiguousarray(pixels[::step_y, ::step_x])).digest()
+    digest = hashlib.sha256(pixels[::step_y, ::step_x].tobytes()).digest()
     y, x = prf.wide(2, stream=int.from_bytes(digest[:8]))
     return int(y) % TILE, int(x) % TILE

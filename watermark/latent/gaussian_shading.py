@@ -86,7 +86,7 @@ class GaussianShading(LatentScheme):
 
     def _bind(self, key: Key) -> NDArray[np.uint32]:
         """The keystream: one bit per element."""
-        return pack_bits(key.derive("latent.gaussian_shading/1/signs").bits(self._elements))
+        return key.derive("latent.gaussian_shading/1/signs").words(-(-self._elements // 32))
 
     def _fill(self, out: Any, payloads: Sequence[bytes | None], one_payload: bool, noise: NDArray[np.uint32]) -> None:
         distinct = payloads[:1] if one_payload else payloads

@@ -88,7 +88,7 @@ def noise_reference(values: Spectrum) -> Floats:
     def smooth(cell: Doubles) -> Doubles:
         wide = np.concatenate([np.roll(cell[::-1], 1, axis=0)[:, 1:2], cell, cell[:, -1:]], axis=1)
         wide = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
-        return (np.roll(wide, 1, axis=0) + wide + np.roll(wide, -1, axis=0)) / 9
+        return np.asarray((np.roll(wide, 1, axis=0) + wide + np.roll(wide, -1, axis=0)) / 9)
 
     def average(limit: Doubles | None) -> Doubles:
         tiles = power.reshape(rows, NOISE_CELL, columns, NOISE_CELL)
@@ -115,7 +115,7 @@ def power_ratio(values: Spectrum, level: Floats) -> Floats:
 
 def power_ratio_reference(values: Spectrum, level: Floats) -> Floats:
     """The same in NumPy."""
-    row, column = np.indices(values.shape, sparse=True)
+    row, column = np.arange(values.shape[0])[:, None], np.arange(values.shape[1])
     near = level[(row + NOISE_CELL // 2) // NOISE_CELL % len(level), (column + NOISE_CELL // 2) // NOISE_CELL]
     return np.asarray((values.real * values.real + values.imag * values.imag) / near)
 
@@ -128,7 +128,7 @@ def _at(ratio: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
 def log_polar(ratio: Floats) -> Octets:
     """Power over noise on rings and rays, pooled so that a near miss still counts.
 
-    The ratio is limited to 7 and rounded down; each entry is the largest of 3 x 3 frequencies around its place. Row i lies
+    The ratio is limited to 7 and rounded down; an entry is the largest of 3 x 3 frequencies around its place. Row i lies
     at radius `LOWEST` exp(`LOG_STEP` i) cycles per pixel, column j at angle pi j / `ANGLES`. Rows beyond .49 cycles per
     pixel hold the rounded mean of the others.
 
@@ -146,7 +146,7 @@ def log_polar(ratio: Floats) -> Octets:
 def log_polar_reference(ratio: Floats) -> Octets:
     """The same in NumPy."""
     places = _places()
-    row, column = places // (FIELD // 2 + 1), places % (FIELD // 2 + 1)
+    row, column = np.divmod(places.astype(np.int64), FIELD // 2 + 1)
     pooled = np.zeros(places.shape, np.float32)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
@@ -189,7 +189,9 @@ def template(lines: Doubles, maps: Doubles, smallest: float) -> tuple[NDArray[np
     return np.rint(rows).astype(np.int32), (np.rint(columns) % ANGLES).astype(np.int32)
 
 
-def search(table: Octets, rows: NDArray[np.int32], columns: NDArray[np.int32], scales: int, most: int) -> NDArray[np.int32]:
+def search(
+    table: Octets, rows: NDArray[np.int32], columns: NDArray[np.int32], scales: int, most: int
+) -> NDArray[np.int32]:
     """The hypotheses, scales and turns at which lines collect most power: sums of shifted table rows.
 
     Args:
@@ -251,7 +253,7 @@ def refine_reference(ratio: Floats, start: Doubles, lines: Doubles, reach: int =
 
     def score(g: Doubles) -> float:
         f = lines @ g.T
-        seen = (np.abs(f) < 0.49).all(axis=1)
+        seen = np.abs(f).max(axis=1) < 0.49
         position = np.where(seen[:, None], f * FIELD, 0)
         (x, y), (tx, ty) = np.floor(position).astype(int).T, (position % 1).T
         upper = (1 - tx) * at(x, y) + tx * at(x + 1, y)
@@ -265,7 +267,7 @@ def refine_reference(ratio: Floats, start: Doubles, lines: Doubles, reach: int =
 
     for r in (max(reach - i, 1) for i in range(5)):
         f = lines @ g.T
-        near = (np.abs(f) < 0.5 - (r + 2) / FIELD).all(axis=1)
+        near = np.abs(f).max(axis=1) < 0.5 - (r + 2) / FIELD
         centre = np.rint(f[near] * FIELD).astype(int)
         dy, dx = (d.ravel() for d in np.mgrid[-r : r + 1, -r : r + 1])
         around = at(centre[:, :1] + dx, centre[:, 1:] + dy)
@@ -321,7 +323,7 @@ def sample_reference(values: Spectrum, level: Floats, linear: Doubles, lines: Do
     """The same in NumPy."""
     table, steps = kaiser_sinc(), 1024
     f = lines @ linear.T
-    seen = (np.abs(f) < 0.485).all(axis=1)
+    seen = np.abs(f).max(axis=1) < 0.485
     position = np.where(seen[:, None], f * FIELD, 0)
     base = np.floor(position).astype(int)
     offset = np.arange(-_REACH + 1, _REACH + 1)
@@ -340,7 +342,7 @@ def sample_reference(values: Spectrum, level: Floats, linear: Doubles, lines: Do
 def _value(values: Spectrum, x: NDArray[np.int64], y: NDArray[np.int64]) -> Spectrum:
     flip = x < 0
     v = values[np.where(flip, -y, y) % FIELD, np.abs(x)]
-    return np.where(flip, v.conj(), v)
+    return np.asarray(np.where(flip, v.conj(), v))
 
 
 @lru_cache(maxsize=1)
@@ -366,7 +368,7 @@ def tile_spectrum(tile: Floats, reach: int) -> Spectrum:
 def tile_spectrum_reference(tile: Floats, reach: int) -> Spectrum:
     """The same in NumPy."""
     turn = np.exp(-2j * np.pi / len(tile) * np.outer(np.arange(-reach, reach + 1), np.arange(len(tile))))
-    return (turn @ tile @ turn.T).astype(np.complex64)
+    return np.asarray(turn @ tile @ turn.T, np.complex64)
 
 
 @lru_cache(maxsize=4)

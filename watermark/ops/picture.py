@@ -27,20 +27,19 @@ LUMA = (0.299, 0.587, 0.114)
 @lru_cache(maxsize=16)
 def gaussian_taps(sigma: float) -> Floats:
     """Right half of a normalised Gaussian filter, centre first: float32 of shape (ceil(3 sigma) + 1,)."""
-    taps = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
-    taps = (taps / (2 * taps.sum() - taps[0])).astype(np.float32)
+    bell = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
+    taps = np.asarray(bell / (2 * bell.sum() - bell[0]), np.float32)
     taps.setflags(write=False)
     return taps
 
 
-def reduced_shape(height: int, width: int, factor: float) -> tuple[int, int]:
-    """Rows and columns after reduction by `factor`; a last row or column that is not covered fully is dropped."""
-    return max(1, math.floor(height / factor + 1e-6)), max(1, math.floor(width / factor + 1e-6))
+def reduced_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+    """Rows and columns of a picture after reduction by `factor`; what a last pixel does not cover is dropped."""
+    height, width = (max(1, math.floor(size / factor + 1e-6)) for size in shape[:2])
+    return height, width
 
 
-def statistics(
-    pixels: Octets, factor: float, sigma: float, *, keep_high: bool
-) -> tuple[Floats | None, Floats]:
+def statistics(pixels: Octets, factor: float, sigma: float, *, keep_high: bool) -> tuple[Floats | None, Floats]:
     """High-pass of a reduced picture's luma, and its local statistics.
 
     Luma (ITU-R BT.601 weights) is area-averaged down by the same factor on both axes: output pixel x covers the input
@@ -56,7 +55,7 @@ def statistics(
         The high-pass b, float32 of `reduced_shape` (h, w), or None; and float32 of shape (3, ceil(h / 4), ceil(w / 4)):
         per 4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
     """
-    height, width = reduced_shape(*pixels.shape[:2], factor)
+    height, width = reduced_shape(pixels.shape, factor)
     means = np.empty((3, -(-height // CELL), -(-width // CELL)), np.float32)
     high = np.empty((height, width), np.float32) if keep_high else None
     core.statistics(pixels, factor, gaussian_taps(sigma), means, height, width, high)
@@ -77,7 +76,7 @@ def statistics_reference(
 
 
 def _luma(pixels: Octets, factor: float) -> Floats:
-    height, width = reduced_shape(*pixels.shape[:2], factor)
+    height, width = reduced_shape(pixels.shape, factor)
     if pixels.shape[2] < 3:
         y = pixels[..., 0].astype(np.float64)
     else:
@@ -90,7 +89,7 @@ def _coverage(rows: int, source: int, factor: float) -> NDArray[np.float64]:
     edges = np.minimum(np.arange(rows + 1) * factor, source)[:, None]
     inside = np.clip(edges - np.arange(source), 0, 1)
     weights: NDArray[np.float64] = np.diff(inside, axis=0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def blur(image: Floats, sigma: float) -> Floats:
@@ -126,7 +125,7 @@ def blur_reference(image: Floats, sigma: float) -> Floats:
 
 
 def _interpolate(grid: Floats, height: int, width: int, scale: float) -> Floats:
-    """Bilinear interpolation of cell means; output pixel x lies at (x + 1/2) / scale on an axis with cells of size 1."""
+    """Bilinear interpolation of cell means: pixel x lies at (x + 1/2) / scale on an axis with cells of size 1."""
     result = grid.astype(np.float64)
     for axis, size in ((0, height), (1, width)):
         position = np.clip((np.arange(size) + 0.5) / scale - 0.5, 0, grid.shape[axis] - 1)
@@ -155,10 +154,10 @@ def whiten(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) 
 
 def whiten_reference(high: Floats, weight: Floats, *, clip: float = 3.0, taper: int = 10) -> Floats:
     """The same in NumPy."""
-    y = high * _interpolate(weight, *high.shape, CELL)
+    y = high * _interpolate(weight, high.shape[0], high.shape[1], CELL)
     deviation = math.sqrt(float(np.mean(np.square(y, dtype=np.float64)))) + 1e-9
     windows = np.outer(taper_window(high.shape[0], taper), taper_window(high.shape[1], taper))
-    return (np.clip(y / deviation, -clip, clip) * windows).astype(np.float32)
+    return np.asarray(np.clip(y / deviation, -clip, clip) * windows, np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -174,7 +173,7 @@ def taper_window(size: int, taper: int) -> Floats:
 
 
 def fold(y: Floats, period: int) -> Floats:
-    """Adds up all period x period tiles of a picture: float32 of shape (period, period), tiles taken from the corner."""
+    """Sum of all period x period tiles of a picture, cut from its corner: float32 of shape (period, period)."""
     out = np.empty((period, period), np.float32)
     core.fold(y, out)
     return out
@@ -184,7 +183,7 @@ def fold_reference(y: Floats, period: int) -> Floats:
     """The same in NumPy."""
     padded = np.pad(y.astype(np.float64), [(0, -size % period) for size in y.shape])
     tiles = padded.reshape(padded.shape[0] // period, period, padded.shape[1] // period, period)
-    return tiles.sum(axis=(0, 2)).astype(np.float32)
+    return np.asarray(tiles.sum(axis=(0, 2)), np.float32)
 
 
 def add_pattern(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:

@@ -196,6 +196,8 @@ def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, ratio: np.n
     rows, columns = np.zeros((2, 32), np.int32), np.zeros((2, 32), np.int32)
     for bad in ({"scales": 531}, {"rows": rows - 1}, {"turns": columns + 448}, {"table": table[:, :-2].copy()}):
         with pytest.raises(ValueError, match="table"):
-            _core.search(**{"table": table, "rows": rows, "turns": columns, "scales": 5, "out": np.zeros((3, 4), np.int32)} | bad)
+            _core.search(
+                **{"table": table, "rows": rows, "turns": columns, "scales": 5, "out": np.zeros((3, 4), np.int32)} | bad
+            )
     with pytest.raises(ValueError, match="at most 64"):
         _core.locate(np.zeros(130, np.float32), np.zeros((65, 2), np.int64), 96, lattice._circle(1536))

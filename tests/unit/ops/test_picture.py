@@ -23,7 +23,7 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, float]:
 
 
 def grid(pixels: np.ndarray, factor: float, low: float, high: float) -> np.ndarray:
-    height, width = picture.reduced_shape(*pixels.shape[:2], factor)
+    height, width = picture.reduced_shape(pixels.shape, factor)
     return np.random.default_rng(2).uniform(low, high, (-(-height // 4), -(-width // 4))).astype(np.float32)
 
 
@@ -61,13 +61,16 @@ def test_statistics_equal_the_reference(case: tuple[np.ndarray, float]) -> None:
 
 def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float]) -> None:
     pixels, factor = case
-    height, width = picture.reduced_shape(*pixels.shape[:2], factor)
+    height, width = picture.reduced_shape(pixels.shape, factor)
     taps = picture.gaussian_taps(2.0)
     results = []
     for isa in _core.instruction_sets():
         for threads in (1, 2, 3):
             watermark.set_threads(threads)
-            means, high = np.empty((3, -(-height // 4), -(-width // 4)), np.float32), np.empty((height, width), np.float32)
+            means, high = (
+                np.empty((3, -(-height // 4), -(-width // 4)), np.float32),
+                np.empty((height, width), np.float32),
+            )
             _core.statistics(pixels, factor, taps, means, height, width, high, isa=isa)
             results.append([means, high])
     watermark.set_threads(0)
@@ -75,7 +78,7 @@ def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float])
 
 
 def test_reduction_keeps_the_mean_and_drops_uncovered_borders() -> None:
-    assert picture.reduced_shape(1080, 1920, 1080 / 512) == (512, 910)
+    assert picture.reduced_shape((1080, 1920), 1080 / 512) == (512, 910)
     flat = np.full((100, 150, 3), 77, np.uint8)
     high, means = picture.statistics(flat, 1.7, 2.0, keep_high=True)
     assert high is not None
@@ -85,7 +88,9 @@ def test_reduction_keeps_the_mean_and_drops_uncovered_borders() -> None:
 
 @pytest.mark.parametrize("sigma", [0.9, 2.0, 6.0])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (50, 7), (64, 64), (33, 41)])
-def test_blur_equals_the_reference_also_on_pictures_smaller_than_its_reach(sigma: float, shape: tuple[int, int]) -> None:
+def test_blur_equals_the_reference_also_on_pictures_smaller_than_its_reach(
+    sigma: float, shape: tuple[int, int]
+) -> None:
     image = np.random.default_rng(3).normal(size=shape).astype(np.float32)
     expected = picture.blur_reference(image, sigma)
     np.testing.assert_allclose(picture.blur(image, sigma), expected, atol=2e-6)

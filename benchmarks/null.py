@@ -1,0 +1,249 @@
+"""Is the p-value valid? Measures how often clean media pass for marked ones, at every level that the trials resolve.
+
+(A) A fresh key for every trial: P(p <= a) <= a must hold for any media. Latents: iid normal ones. Images: the corpus.
+(B) One key, media whose law makes the score exact given the key (latents: iid normal).
+(C) Some keys on all natural media (images): the mean over keys must not lie above the nominal rate, and 99 % of the
+    keys must stay under the factor that the scheme declares as `fixed_key`.
+
+Limits are one-sided at 99.9 %, for a seed given on the command line; trying a second seed after a failure is tuning::
+
+    python benchmarks/null.py --scheme latent.gaussian_shading --items 1000000 --seed 1
+    python benchmarks/null.py --scheme image.spectral --items 20000 --keys 100 --seed 1 --corpus DIR
+
+prints Markdown tables, writes ``benchmarks/results/null_<scheme>.json``, and ends with exit code 1 if a limit is
+passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import _record
+import numpy as np
+
+import watermark
+from watermark.scheme import MediaScheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+CONFIDENCE = 0.999
+KEYS_PER_LATENT = 500
+LATENTS_PER_TASK = 512
+IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is tested, with which randomness."""
+
+    name: str
+    parameters: dict[str, Any]
+    seed: int
+    corpus: tuple[Path, ...] = ()
+
+    @cached_property
+    def scheme(self) -> Any:
+        """The scheme with some key: what needs none is asked of it."""
+        return self.bound(self.key("any", 0))
+
+    def bound(self, key: watermark.Key) -> Any:
+        """The scheme with this key."""
+        return watermark.load(self.name, key, **self.parameters)
+
+    def key(self, test: str, number: int) -> watermark.Key:
+        """Key of this number: as good as a random one, and the same whenever the command is repeated."""
+        return watermark.Key.from_bytes(hashlib.sha256(f"null/{self.seed}/{test}/{number}".encode()).digest())
+
+    def latents(self, test: str, task: int, rows: int) -> np.ndarray:
+        """Normal latents: float32 of shape (rows, *shape)."""
+        letters = int.from_bytes(test.encode())
+        return np.random.default_rng([self.seed, letters, task]).standard_normal((rows, *self.scheme.shape), np.float32)
+
+    def log10_ps(self, medium: Any, keys: Iterable[watermark.Key]) -> np.ndarray:
+        """log10 p of one medium under each key. What needs no key is done once."""
+        if isinstance(self.scheme, MediaScheme):
+            seen = self.scheme._observe(medium)
+            found = [self.scheme._test(self.scheme._bind(key), seen, key.id) for key in keys]
+        else:
+            found = [self.bound(key).detect(medium) for key in keys]
+        return np.array([detection.log10_p for detection in found])
+
+
+def fresh_keys(run: Run, trials: int, task: int) -> np.ndarray:
+    """(A) One medium under `trials` keys that nothing else uses."""
+    medium = watermark.media.read(run.corpus[task]) if run.corpus else run.latents("A", task, 1)[0]
+    return run.log10_ps(medium, (run.key("A", task * trials + i) for i in range(trials)))
+
+
+def one_key(run: Run, task: int) -> np.ndarray:
+    """(B) The same key on a batch of media."""
+    return run.bound(run.key("B", 0)).detect_batch(run.latents("B", task, LATENTS_PER_TASK)).log10_p
+
+
+def same_keys(run: Run, keys: int, task: int) -> np.ndarray:
+    """(C) One medium under the keys that all media meet."""
+    return run.log10_ps(watermark.media.read(run.corpus[task]), (run.key("C", i) for i in range(keys)))
+
+
+def levels(trials: int) -> list[float]:
+    """Nominal rates at which at least one false alarm is expected."""
+    return [10.0**-e for e in range(1, 10) if trials * 10.0**-e >= 1]
+
+
+def binomial_limit(trials: int, rate: float, confidence: float = CONFIDENCE) -> int:
+    """Smallest count that Bin(trials, rate) stays at or below with this probability."""
+    log_ways, total = trials * math.log1p(-rate), 0.0
+    for count in range(trials + 1):
+        total += math.exp(log_ways)
+        if total >= confidence:
+            return count
+        log_ways += math.log((trials - count) / (count + 1)) + math.log(rate) - math.log1p(-rate)
+    return trials
+
+
+def pooled(log10_p: np.ndarray) -> list[dict[str, Any]]:
+    """Independent trials (A and B): counts against the binomial limit."""
+    rows = []
+    for alpha in levels(log10_p.size):
+        count, limit = int((log10_p <= math.log10(alpha)).sum()), binomial_limit(log10_p.size, alpha)
+        rows.append(
+            {
+                "nominal": alpha,
+                "attained": count / log10_p.size,
+                "ratio": count / log10_p.size / alpha,
+                "count": count,
+                "limit": limit,
+                "ok": count <= limit,
+            }
+        )
+    return rows
+
+
+def by_key(log10_p: np.ndarray, fixed_key: watermark.FixedKey) -> list[dict[str, Any]]:
+    """Keys x media (C): the mean over keys, and how many keys lie above the declared factor.
+
+    A key whose true rate is `factor` times nominal has counts up to a binomial quantile; of all keys at most 1 % may
+    have more (again up to a binomial limit, since the keys are a sample).
+    """
+    media, keys = log10_p.shape
+    rows = []
+    for alpha in levels(media * keys):
+        counts = (log10_p <= math.log10(alpha)).sum(axis=0)
+        rates = counts / media
+        spread = NormalDist().inv_cdf(CONFIDENCE) * rates.std(ddof=1) / math.sqrt(keys)
+        factor = fixed_key.at_1e3 if alpha >= 1e-3 else fixed_key.at_1e6
+        most = binomial_limit(media, min(alpha * factor, 0.5), 0.99)
+        above = int((counts > most).sum())
+        rows.append(
+            {
+                "nominal": alpha,
+                "attained": float(rates.mean()),
+                "ratio": float(rates.mean() / alpha),
+                "key-clustered low": float(rates.mean() - spread),
+                "99 % key": float(np.quantile(rates, 0.99, method="higher")),
+                "declared factor": factor,
+                "keys above it": above,
+                "ok": bool(rates.mean() - spread <= alpha) and above <= binomial_limit(keys, 0.01),
+            }
+        )
+    return rows
+
+
+def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as Markdown."""
+    if not rows:
+        return f"### {title}\n\ntoo few trials"
+    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+    for row in rows:
+        lines.append(" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    return "\n".join([f"### {title}", "", *(f"| {line} |" for line in lines)])
+
+
+def progress(what: str, tasks: int, results: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Collects results, and says how far it is if someone watches."""
+    found, start = [], time.monotonic()
+    for result in results:
+        found.append(result)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{what}: {len(found)} of {tasks}, {time.monotonic() - start:.0f} s ")
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    return found
+
+
+def main() -> int:
+    """Runs the tests that apply; 1 if a limit is passed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scheme", required=True, help="name of a scheme")
+    parser.add_argument("--parameters", type=json.loads, default={}, help='as JSON, such as {"payload_bits": 64}')
+    parser.add_argument("--items", type=int, default=20_000, help="trials of (A) and of (B)")
+    parser.add_argument("--keys", type=int, default=100, help="keys of (C)")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--corpus", default=os.environ.get("WATERMARK_DATA"), help="folder of images")
+    parser.add_argument("--media", type=int, help="use so many files of the corpus, evenly chosen")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--out", help="where to write the record")
+    arguments = parser.parse_args()
+
+    info = next((i for i in watermark.schemes() if i.name == arguments.scheme), None)
+    if info is None:
+        parser.error(f"there is no scheme {arguments.scheme}; there are {[i.name for i in watermark.schemes()]}")
+    corpus: tuple[Path, ...] = ()
+    if info.modality == "image":
+        if not arguments.corpus:
+            parser.error("images need --corpus DIR or $WATERMARK_DATA")
+        files = sorted(p for p in Path(arguments.corpus).rglob("*") if p.suffix.lower() in IMAGES)
+        wanted = min(arguments.media or len(files), len(files))
+        corpus = tuple(files[i * len(files) // wanted] for i in range(wanted))
+        if not corpus:
+            parser.error(f"there are no images below {arguments.corpus}")
+    elif info.modality != "latent":
+        parser.error(f"there are no clean media of the modality {info.modality} here")
+
+    run = Run(info.name, arguments.parameters, arguments.seed, corpus)
+    # Workers are forked, which the library's pool survives: a spawned one would rebuild an editable install.
+    with ProcessPoolExecutor(
+        arguments.workers, get_context("fork"), initializer=watermark.set_threads, initargs=(1,)
+    ) as pool:
+
+        def collect(what: str, function: Callable[[int], np.ndarray], tasks: int) -> list[np.ndarray]:
+            return progress(what, tasks, pool.map(function, range(tasks)))
+
+        media = len(corpus) or -(-arguments.items // KEYS_PER_LATENT)
+        trials = -(-arguments.items // media)
+        found = collect("(A)", partial(fresh_keys, run, trials), media)
+        tests = {f"(A) a fresh key per trial: {media} media x {trials} keys": pooled(np.concatenate(found))}
+        if corpus:
+            matrix = np.stack(collect("(C)", partial(same_keys, run, arguments.keys), len(corpus)))
+            tests[f"(C) {arguments.keys} keys x {len(corpus)} media"] = by_key(matrix, info.fixed_key)
+        else:
+            found = collect("(B)", partial(one_key, run), -(-arguments.items // LATENTS_PER_TASK))
+            log10_p = np.concatenate(found)
+            tests[f"(B) one key, {log10_p.size} iid normal latents"] = pooled(log10_p)
+
+    markdown = "\n\n".join(table(title, rows) for title, rows in tests.items())
+    print(f"{info.name} {run.scheme.parameters}: null is {info.null}, limits at {CONFIDENCE:.1%}, seed {run.seed}\n")
+    print(markdown)
+    results = {"scheme": info.name, "profile": json.loads(run.scheme.profile())["parameters"], "null": info.null}
+    results |= {"seed": run.seed, "confidence": CONFIDENCE, "tests": tests}
+    path = _record.save(f"null_{info.name.replace('.', '_')}", results, markdown=markdown, out=arguments.out)
+    print(f"\nwritten: {path}")
+    return 0 if all(row["ok"] for rows in tests.values() for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
