@@ -246,23 +246,23 @@ def _band_lines() -> NDArray[np.int64]:
 
 def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
     """Keyed sync lines: one per sector of 180 / 32 degrees, off the axes, two steps apart at least."""
-    radius = np.hypot(*lines.T) / TILE
-    sector = np.arctan2(lines[:, 1], lines[:, 0]) / np.pi * _SYNC_LINES
-    fit = (radius >= _SYNC_BAND[0]) & (radius <= _SYNC_BAND[1]) & (np.abs(lines).min(axis=1) >= 2)
+    x, y = lines.T
+    radius = np.hypot(x, y) / TILE
+    sector = np.arctan2(y, x) / np.pi * _SYNC_LINES
+    free = (radius >= _SYNC_BAND[0]) & (radius <= _SYNC_BAND[1]) & (np.abs(x) >= 2) & (np.abs(y) >= 2)
     offset = float(prf.uniform(1)[0])
     order = prf.permutation(_SYNC_LINES)
     draws = prf.wide(_SYNC_LINES, stream=1)
     chosen: list[int] = []
     for turn, draw in zip(order, draws, strict=True):
         distance = np.abs((sector - turn - offset + _SYNC_LINES / 2) % _SYNC_LINES - _SYNC_LINES / 2)
-        apart = np.ones(len(lines), bool)
-        for other in chosen:
-            apart &= np.abs(lines - lines[other]).max(axis=1) >= 2
         for reach in (0.5, 0.75, 1.25, 3.0, _SYNC_LINES):
-            candidates = np.flatnonzero(fit & apart & (distance <= reach))
+            candidates = np.flatnonzero(free & (distance <= reach))
             if candidates.size:
-                chosen.append(int(candidates[int(draw) % candidates.size]))
                 break
+        line = int(candidates[int(draw) % candidates.size])
+        chosen.append(line)
+        free &= (np.abs(x - x[line]) >= 2) | (np.abs(y - y[line]) >= 2)
     return np.array(chosen)
 
 

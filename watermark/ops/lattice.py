@@ -128,7 +128,7 @@ def _at(ratio: Floats, x: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
 def log_polar(ratio: Floats) -> Octets:
     """Power over noise on rings and rays, pooled so that a near miss still counts.
 
-    The ratio is limited to 7 and rounded down; an entry is the largest of 3 x 3 frequencies around its place. Row i lies
+    The ratio is limited to 7 and rounded down; an entry is the largest of 3 x 3 frequencies around it. Row i lies
     at radius `LOWEST` exp(`LOG_STEP` i) cycles per pixel, column j at angle pi j / `ANGLES`. Rows beyond .49 cycles per
     pixel hold the rounded mean of the others.
 
