@@ -46,8 +46,8 @@ void signed_normal(py::handle key, uint64_t first_row, py::handle signs, py::han
   require(s.shape[1] == (o.shape[1] + 31) / 32, "signs must hold one bit per column of out");
   py::gil_scoped_release release;
   gpu::OnDevice guard(out_.device());
-  gpu::signed_normal(k.data, first_row, bits_of(s.data), s.shape[0] == 1 ? 0 : s.shape[1], o.shape[0], o.shape[1], o.data,
-                     stream_of(out_));
+  gpu::signed_normal(k.data, first_row, bits_of(s.data), s.shape[0] == 1 ? 0 : s.shape[1], o.shape[0], o.shape[1],
+                     o.data, stream_of(out_));
 }
 
 void sign_votes(py::handle z, py::handle pad, int64_t symbols, py::handle bits, py::handle agreement) {
@@ -74,7 +74,8 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   m.def("device_name", &gpu::device_name, py::arg("device") = 0);
   m.def("chacha20", &chacha20, py::arg("key"), py::arg("nonce"), py::arg("counter"), py::arg("out"));
   m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"));
-  m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"), py::arg("agreement"));
+  m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"),
+        py::arg("agreement"));
 }
 
 }  // namespace watermark

@@ -1,8 +1,7 @@
-#include "cuda/latent.hpp"
-
 #include <algorithm>
 #include <stdexcept>
 
+#include "cuda/latent.hpp"
 #include "kernels/normal_table.hpp"
 #include "kernels/sign_pad.hpp"
 
@@ -66,12 +65,13 @@ __global__ void signed_normal_kernel(ChaChaKey k, uint64_t first_row, const uint
     __syncthreads();
     const int64_t left = min(chunk, count - base);
     for (int e = threadIdx.x; e < left; e += threads)
-      out[row * count + base + e] = signed_half_normal(words[e], bit_of(signs + row * signs_step, base + e), normal_table);
+      out[row * count + base + e] =
+          signed_half_normal(words[e], bit_of(signs + row * signs_step, base + e), normal_table);
     __syncthreads();
   }
 }
 
-// One block per row, one thread per symbol: neighbours read neighbours, and a symbol's sum keeps the order of its votes.
+// One block per row, one thread per symbol: neighbours read neighbours, and a symbol's votes are added in their order.
 __global__ void sign_votes_kernel(const float* z, const uint32_t* pad, int64_t rows, int64_t count, int64_t symbols,
                                   uint8_t* bits, int64_t* agreement) {
   __shared__ unsigned long long total;
@@ -120,7 +120,8 @@ std::string why_not() {
   const int oldest = *std::min_element(std::begin(built_for), std::end(built_for));
   if (100 * major + 10 * minor >= oldest) return "";
   return "the device has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
-         ", and this build needs " + std::to_string(oldest / 100) + "." + std::to_string(oldest / 10 % 10) + " or newer";
+         ", and this build needs " + std::to_string(oldest / 100) + "." + std::to_string(oldest / 10 % 10) +
+         " or newer";
 }
 
 std::string device_name(int device) {
@@ -149,7 +150,8 @@ void signed_normal(const uint32_t* key, uint64_t first_row, const uint32_t* sign
                    int64_t count, float* out, cudaStream_t stream) {
   if (rows == 0 || count == 0) return;
   const int64_t tasks = rows * ((count + chunk - 1) / chunk);
-  signed_normal_kernel<<<grid(tasks), threads, 0, stream>>>(chacha_key(key), first_row, signs, signs_step, rows, count, out);
+  signed_normal_kernel<<<grid(tasks), threads, 0, stream>>>(chacha_key(key), first_row, signs, signs_step, rows, count,
+                                                            out);
   check(cudaGetLastError(), "start the kernel that samples latents");
 }
 

@@ -29,7 +29,7 @@ class OnDevice {
 void chacha20(const uint32_t* key, const uint32_t* nonce, uint32_t counter, uint32_t* out, int64_t count,
               cudaStream_t stream);
 
-// key: 8 words in host memory. signs: (rows or 1, ceil(count / 32)), `signs_step` words from row to row (0 for one row).
+// key: 8 words in host memory. signs: (rows or 1, ceil(count / 32)), `signs_step` words from row to row, 0 for one.
 void signed_normal(const uint32_t* key, uint64_t first_row, const uint32_t* signs, int64_t signs_step, int64_t rows,
                    int64_t count, float* out, cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// Gaussian Shading (Yang et al., CVPR 2024): a keystream decides the sign of every latent element, its size is fresh noise.
+// Gaussian Shading (Yang et al., CVPR 2024): a keystream decides an element's sign, fresh noise its size.
 #pragma once
 #include "kernels/chacha.hpp"
 #include "kernels/normal.hpp"
@@ -36,10 +36,11 @@ static inline void signed_normal_row(const ChaChaKey& noise, const uint32_t* sig
   }
 }
 
-// Element i votes for symbol i mod symbols, with z_i (-1)^pad_i. bits: 1 for a negative sum of votes, added in the order
-// of i, packed from the most significant bit of a byte on. Returns how many signs agree with the majority of their
-// symbol, or -1 if a sum is not finite.
-static inline int64_t sign_votes_row(const float* z, const uint32_t* pad, int64_t count, int64_t symbols, uint8_t* bits) {
+// Element i votes for symbol i mod symbols, with z_i (-1)^pad_i. bits: 1 for a negative sum of votes, added in the
+// order of i, packed from the most significant bit of a byte on. Returns how many signs agree with the majority of
+// their symbol, or -1 if a sum is not finite.
+static inline int64_t sign_votes_row(const float* z, const uint32_t* pad, int64_t count, int64_t symbols,
+                                     uint8_t* bits) {
   constexpr int64_t block = 512;  // symbols at a time, whose sums stay in the cache
   int64_t agreement = 0;
   uint32_t finite = 1;
@@ -52,7 +53,8 @@ static inline int64_t sign_votes_row(const float* z, const uint32_t* pad, int64_
       int64_t g = 0;
       for (; g + 8 <= width; g += 8) {
         const int64_t first = base + g;
-        const uint64_t both = static_cast<uint64_t>(pad[first / 32]) | static_cast<uint64_t>(pad[(first + 7) / 32]) << 32;
+        const uint64_t both = static_cast<uint64_t>(pad[first / 32]) | static_cast<uint64_t>(pad[(first + 7) / 32])
+                                                                           << 32;
         const uint32_t byte = static_cast<uint32_t>(both >> (first % 32));
         const u32x8 flip = ((u32x8{} + byte) >> u32x8{0, 1, 2, 3, 4, 5, 6, 7}) << 31;
         const u32x8 vote = load<u32x8>(z + first) ^ flip;

@@ -57,8 +57,8 @@ class Statistics:
         darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
         return np.asarray(masking * darkness)
 
-    def expected_gain(self, amplitude: Floats) -> float:
-        """Correlation per pixel that a detector sees of a pattern of this amplitude, in units of its noise."""
+    def expected_evidence(self, amplitude: Floats) -> float:
+        """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
         weight = self.detector_weight()
         noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
-        return float(np.mean(amplitude * weight) / noise)
+        return float(np.mean(amplitude * weight) / noise * CELL * np.sqrt(amplitude.size))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from watermark.key import Key
     from watermark.prf import Prf
 
-MIN_SIDE = 64
+_MARKED_SIDE, _READ_SIDE = 64, 32
 _LABEL = "image.spectral/1/"
 _BAND = (0.045, 0.25)
 _SYNC_BAND = (0.075, 0.22)
@@ -42,7 +42,7 @@ _SYNC_LINES = 32
 _SYNC_ENERGY = 0.33
 _SYMBOLS = 512
 
-_MARGIN = 0.12
+_EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims at, before any edit
 _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
@@ -148,7 +148,7 @@ class SpectralMark(MediaScheme):
             PayloadError: The message does not fit.
         """
         symbols = self._code.encode(payload)
-        pixels = _pixels(media)
+        pixels = _pixels(media, _MARKED_SIDE)
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
         statistics, _ = Statistics.read(pixels.array, factor, keep_high=False)
@@ -161,11 +161,11 @@ class SpectralMark(MediaScheme):
         """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
         rms = float(np.sqrt(np.mean(amplitude * amplitude)))
         faintest, strongest = (255 / 10 ** (psnr / 20) / rms for psnr in reversed(_PSNR))
-        wanted = min(max(_MARGIN / statistics.expected_gain(amplitude), _GAIN[0]), _GAIN[1])
+        wanted = min(max(_EVIDENCE / statistics.expected_evidence(amplitude), _GAIN[0]), _GAIN[1])
         return self.parameters.strength * min(max(wanted, faintest), strongest)
 
     def _observe(self, media: Any) -> Reading:
-        return Reading(_pixels(media).array)
+        return Reading(_pixels(media, _READ_SIDE).array)
 
     def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
         looks = [_Look(0.0, 0.0, None, None)]
@@ -228,11 +228,11 @@ def _settled(look: _Look) -> bool:
     return look.payload is not None and look.log_p < _SETTLED
 
 
-def _pixels(media: Any) -> Pixels[Any]:
+def _pixels(media: Any, least: int) -> Pixels[Any]:
     pixels = Pixels.of(media)
     height, width = pixels.array.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise MediaError(f"the picture is {width} x {height} pixels; a mark needs at least {MIN_SIDE} a side")
+    if min(height, width) < least:
+        raise MediaError(f"the picture is {width} x {height} pixels; this needs at least {least} a side")
     return pixels
 
 

@@ -186,11 +186,23 @@ def test_odd_pictures_are_marked_and_read_without_a_crash(scheme: spectral.Spect
     assert not found.payload_ok or found.payload == b"x"
 
 
-@pytest.mark.parametrize("shape", [(63, 100, 3), (100, 63), (1, 1, 3)])
+@pytest.mark.parametrize("shape", [(31, 100, 3), (100, 31), (1, 1, 3)])
 def test_too_small_pictures_are_refused(scheme: spectral.SpectralMark, shape: tuple[int, ...]) -> None:
-    for call in (scheme.embed, scheme.detect):
-        with pytest.raises(watermark.MediaError, match="at least 64"):
-            call(np.zeros(shape, np.uint8))
+    with pytest.raises(watermark.MediaError, match="at least 32"):
+        scheme.detect(np.zeros(shape, np.uint8))
+    with pytest.raises(watermark.MediaError, match="at least 64"):
+        scheme.embed(np.zeros([2 * side for side in shape[:2]], np.uint8))
+
+
+def test_small_pictures_are_read(scheme: spectral.SpectralMark) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (32, 63, 3)).astype(np.uint8)
+    assert not scheme.detect(noise).detected(1e-2)
+
+
+@pytest.mark.parametrize("side", [128, 192])
+def test_thumbnails_carry_a_message(scheme: spectral.SpectralMark, photo: np.ndarray, side: int) -> None:
+    small = resized(photo, side / min(photo.shape[:2]))
+    assert scheme.detect(scheme.embed(small, MESSAGE)).payload == MESSAGE
 
 
 @pytest.mark.parametrize("value", [{"payload_bits": 129}, {"payload_bits": -1}, {"payload_bits": 8.0}, {"strength": 0},
