@@ -8,6 +8,8 @@
 #include <optional>
 #include <vector>
 
+#include <pybind11/stl.h>
+
 #include "bind/bind.hpp"
 
 namespace watermark {
@@ -146,6 +148,28 @@ void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, doubl
   parallel_for(p.height, rows_per_task, [&](int64_t begin, int64_t end) {
     const Scratch s = scratch(columns_of(p.width) + 3 * p.width + a.shape[1] + 40);
     kernel.add_pattern(p, wide.get(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o.data, s.get());
+  });
+}
+
+void correlate_tile(py::handle y, py::handle tile, py::handle g, std::array<double, 2> origin, std::array<double, 2> shift,
+                    py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), tile_(tile, "tile"), g_(g, "g"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>(), t = tile_.dense<const float, 2>();
+  const auto m = g_.dense<const double, 2>();
+  const auto o = out_.dense<float, 2>();
+  require(t.shape[0] == t.shape[1] && t.shape[0] >= 5, "tile must be a square with its first row and column repeated");
+  require(m.shape[0] == 2 && m.shape[1] == 2, "g must be a 2 x 2 matrix");
+  for (int64_t i = 0; i < 4; ++i)
+    require(std::abs(m.data[i]) < static_cast<double>(t.shape[0] - 1), "g must move less than a period per pixel");
+  require(std::isfinite(origin[0]) && std::isfinite(origin[1]) && std::isfinite(shift[0]) && std::isfinite(shift[1]),
+          "origin and shift must be finite");
+  for (int i = 0; i < 2; ++i)
+    require(o.shape[i] == (in.shape[i] + 7) / 8, "out must have one entry per 8 x 8 cell");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.size() ? o.shape[0] : 0, 8, [&](int64_t begin, int64_t end) {
+    kernel.correlate_tile(in.data, in.shape[0], in.shape[1], t.data, t.shape[0] - 1, m.data, origin.data(), shift.data(),
+                          begin, end, o.data);
   });
 }
 
@@ -360,6 +384,8 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("fold", &fold, py::arg("y"), py::arg("out"), isa);
   m.def("add_pattern", &add_pattern, py::arg("pixels"), py::arg("tile"), py::arg("amplitude"), py::arg("factor"),
+        py::arg("out"), isa);
+  m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("tile"), py::arg("g"), py::arg("origin"), py::arg("shift"),
         py::arg("out"), isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);

@@ -50,6 +50,9 @@ struct Kernels {
   void (*add_pattern)(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
                       int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch);
 
+  void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* tile, int64_t period, const double* g,
+                         const double* origin, const double* shift, int64_t begin, int64_t end, float* out);
+
   void (*spectrum_rows)(const float* y, int64_t height, int64_t width, int64_t begin, int64_t end, const Turns& turns,
                         float* re, float* im);
   void (*spectrum_columns)(const float* re, const float* im, int64_t height, int64_t begin, int64_t end,

@@ -7,6 +7,7 @@ payload's signs, so the search costs no significance.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 
 from watermark.image.perceptual import Statistics
 from watermark.ops import lattice
-from watermark.ops.picture import fold, whiten
+from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, whiten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,9 @@ TILE = 96
 """T: period of the mark in its own frame."""
 TOP = 26
 """Lattice lines with |n| up to here are read from a folded picture, two more than the mark uses."""
+PRESENCE_CELL = REGION
+"""Pixels of the reduced picture to a side of a presence map's cell."""
+_PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
@@ -80,12 +84,16 @@ class Candidate:
         shift: Translation (x, y) in the mark's frame, modulo T.
         sync: Agreement of the sync lines' phases in standard deviations; at most 8 with 32 lines, 4 by chance.
         lines: Values at all requested lines, normalised by noise and de-rotated by `shift`, complex64.
+        factor: Pixels of the picture per pixel of its reduced form.
+        origin: Pixel (x, y) of the reduced picture from which phases count: it lies at -`shift` in the tile.
     """
 
     linear: Matrix
     shift: tuple[float, float]
     sync: float
     lines: NDArray[np.complex64]
+    factor: float
+    origin: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,7 @@ class Reading:
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[:2])
+        self._seen: dict[float, NDArray[np.float32]] = {}
 
     @cached_property
     def _tile(self) -> NDArray[np.complex64]:
@@ -154,9 +163,39 @@ class Reading:
         return lattice.noise(self._spectrum)
 
     def _whitened(self, factor: float) -> NDArray[np.float32]:
-        statistics, high = Statistics.read(self._pixels, factor, keep_high=True)
-        assert high is not None
-        return whiten(high, statistics.detector_weight())
+        """The picture as the detector sees it: reduced, high-passed, of even local variance."""
+        if factor not in self._seen:
+            statistics, high = Statistics.read(self._pixels, factor, keep_high=True)
+            assert high is not None
+            self._seen[factor] = whiten(high, statistics.detector_weight())
+        return self._seen[factor]
+
+    def presence(self, candidate: Candidate, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much of a pattern lies where, once it was found.
+
+        Args:
+            candidate: Where the pattern lies.
+            tile: One period of it, float32 of shape (T, T).
+
+        Returns:
+            Standard scores on a grid of `PRESENCE_CELL` x `candidate.factor` pixels, float32: correlation of the
+            surroundings (Gaussian of 2.5 cells) with the pattern over its deviation in places without it.
+        """
+        y = self._whitened(candidate.factor)
+        found, elsewhere = (
+            correlate_tile(
+                y, tile, candidate.linear, candidate.origin, (candidate.shift[0] + d, candidate.shift[1] + d)
+            )
+            for d in (0, TILE / 2)
+        )
+        # The pattern half a period away is not there: what it correlates with is what chance gives, place by place.
+        reach = gaussian_taps(_PRESENCE_SIGMA)
+        overlap = float(2 * np.sum(reach * reach) - reach[0] * reach[0]) ** 2
+        variance = blur(elsewhere * elsewhere, _PRESENCE_SIGMA / math.sqrt(2)) * np.float32(overlap)
+        least = np.float32(0.05) * variance.mean() + np.float32(
+            1e-12
+        )  # where the picture is blank, chance gives nothing
+        return np.asarray(blur(found, _PRESENCE_SIGMA) / np.sqrt(np.maximum(variance, least)))
 
     def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
         """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
@@ -176,7 +215,8 @@ class Reading:
     def _aligned_candidate(
         self, z: float, linear: Matrix, turn: Lines, shift: tuple[float, float], lines: Lines
     ) -> Candidate:
-        return Candidate(linear, shift, z, _derotate(self._folded(lines @ turn.T), lines, shift))
+        values = _derotate(self._folded(lines @ turn.T), lines, shift)
+        return Candidate(linear, shift, z, values, self._factor, (0.0, 0.0))
 
     def _folded(self, n: Lines) -> NDArray[np.complex64]:
         return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
@@ -211,7 +251,10 @@ class Reading:
         read = _limited(lattice.sample(self._spectrum, self._noise, linear, lines / TILE))
         if behind[0] > ahead[0]:
             linear, read, ahead = -linear, read.conj(), behind
-        return Candidate(linear, ahead[1], ahead[0], _derotate(read, lines, ahead[1]))
+        factor = self._search_factor
+        height, width = self._whitened(factor).shape
+        values, origin = _derotate(read, lines, ahead[1]), (float(width // 2), float(height // 2))
+        return Candidate(linear, ahead[1], ahead[0], values, factor, origin)
 
 
 def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
-from watermark.image.geometry import STAGES, TILE, TOP, Candidate, Reading, Sync, reduction
+from watermark.image.geometry import PRESENCE_CELL, STAGES, TILE, TOP, Candidate, Reading, Sync, reduction
 from watermark.image.perceptual import Statistics
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern
@@ -89,6 +89,7 @@ class _Look(NamedTuple):
     log_p: float
     score: float
     payload: bytes | None
+    symbols: NDArray[np.uint8]
     candidate: Candidate | None
 
 
@@ -168,7 +169,7 @@ class SpectralMark(MediaScheme):
         return Reading(_pixels(media, _READ_SIDE).array)
 
     def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
-        looks = [_Look(0.0, 0.0, None, None)]
+        looks = [_Look(0.0, 0.0, None, np.zeros(_SYMBOLS, np.uint8), None)]
         stages = [self._aligned(tables, observation), *(self._searched(tables, observation, n) for n in STAGES)]
         for stage in stages:
             looks += stage
@@ -176,12 +177,11 @@ class SpectralMark(MediaScheme):
                 break
         best = min(looks, key=lambda look: (look.log_p, look.payload is None))
         details: dict[str, Any] = {"looks": len(looks) - 1}
-        if best.candidate is not None:
-            details |= {
-                "sync": best.candidate.sync,
-                "linear": best.candidate.linear,
-                "shift": best.candidate.shift,
-            }
+        if (at := best.candidate) is not None:
+            details |= {"sync": at.sync, "linear": at.linear, "shift": at.shift, "factor": at.factor}
+            if _settled(best):
+                tile = _pattern(tables, best.symbols)
+                details |= {"presence": observation.presence(at, tile), "presence_cell": PRESENCE_CELL * at.factor}
         vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
         chips = len(tables.sign)
         return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
@@ -209,18 +209,19 @@ class SpectralMark(MediaScheme):
         squares = np.bincount(tables.symbol, chips * chips, _SYMBOLS)
         used = squares > 0
         count = int(used.sum())
+        symbols = np.zeros(_SYMBOLS, np.uint8)
         if not count:
-            return _Look(0.0, 0.0, None, candidate)
+            return _Look(0.0, 0.0, None, symbols, candidate)
         energy = float(np.sum(sums[used] ** 2 / squares[used]))
         log_p = log_rademacher_energy(energy, count)
         score, payload = 0.0, None
         # A gate, not a test: below it no message can be read, and leaving the test out only raises p.
         if energy > count + math.sqrt(2 * count):
-            payload, word = self._code.decode(sums.astype(np.float32))
-            score = float(np.sum((1 - 2.0 * word) * sums) / math.sqrt(float(squares.sum())))
+            payload, symbols = self._code.decode(sums.astype(np.float32))
+            score = float(np.sum((1 - 2.0 * symbols) * sums) / math.sqrt(float(squares.sum())))
             if payload is not None and score > 0:
                 log_p = min(log_p, log_rademacher_message(score * score / 2, self._code.frame.log_messages))
-        return _Look(min(0.0, log_p + math.log(2 / weight)), max(score, 0.0), payload, candidate)
+        return _Look(min(0.0, log_p + math.log(2 / weight)), max(score, 0.0), payload, symbols, candidate)
 
 
 def _settled(look: _Look) -> bool:

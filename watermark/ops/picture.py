@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Octets = NDArray[np.uint8]
 
 CELL = 4
+REGION = 8
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -184,6 +185,44 @@ def fold_reference(y: Floats, period: int) -> Floats:
     padded = np.pad(y.astype(np.float64), [(0, -size % period) for size in y.shape])
     tiles = padded.reshape(padded.shape[0] // period, period, padded.shape[1] // period, period)
     return np.asarray(tiles.sum(axis=(0, 2)), np.float32)
+
+
+def correlate_tile(
+    y: Floats, tile: Floats, linear: NDArray[np.float64], origin: tuple[float, float], shift: tuple[float, float]
+) -> Floats:
+    """Products of a picture with a periodic pattern, summed over 8 x 8 cells.
+
+    Args:
+        y: float32 of shape (h, w).
+        tile: One period of the pattern, float32 of shape (T, T).
+        linear: G, float64 of shape (2, 2): pixel x lies at u = G^T (x - origin) - shift in the tile, interpolated
+            bilinearly.
+        origin: Pixel (x, y) at which u is -shift.
+        shift: (x, y) in the tile.
+
+    Returns:
+        float32 of shape (ceil(h / 8), ceil(w / 8)).
+    """
+    out = np.empty((-(-y.shape[0] // REGION), -(-y.shape[1] // REGION)), np.float32)
+    core.correlate_tile(y, np.pad(tile, (0, 1), mode="wrap"), linear, origin, shift, out)
+    return out
+
+
+def correlate_tile_reference(
+    y: Floats, tile: Floats, linear: NDArray[np.float64], origin: tuple[float, float], shift: tuple[float, float]
+) -> Floats:
+    """The same in NumPy."""
+    rows, columns = np.indices(y.shape)
+    offset = np.stack([columns - origin[0], rows - origin[1]], axis=-1)
+    u = (offset @ linear - shift) % len(tile)
+    base = np.floor(u).astype(int)
+    (a, b), (i, j) = np.moveaxis(u - base, -1, 0), np.moveaxis(base, -1, 0)
+    around = np.pad(tile, (0, 2), mode="wrap").astype(np.float64)
+    upper = around[j, i] * (1 - a) + around[j, i + 1] * a
+    lower = around[j + 1, i] * (1 - a) + around[j + 1, i + 1] * a
+    product = y * (upper * (1 - b) + lower * b)
+    down, across = (np.arange(0, size, REGION) for size in y.shape)
+    return np.asarray(np.add.reduceat(np.add.reduceat(product, down, axis=0), across, axis=1), np.float32)
 
 
 def add_pattern(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:

@@ -88,6 +88,23 @@ def test_quality(photo: np.ndarray, marked: np.ndarray) -> None:
     assert 38 < 10 * np.log10(255**2 / mse) < 47
 
 
+@pytest.mark.parametrize("turn", [0, 25])
+def test_presence_map_shows_what_was_replaced(scheme: spectral.SpectralMark, marked: np.ndarray, turn: float) -> None:
+    height, width = marked.shape[:2]
+    pasted = marked.copy()
+    foreign = np.random.default_rng(1).integers(0, 256, (height, width // 2 // 8 + 1, 3)).repeat(8, 1)
+    pasted[:, width // 2 :] = foreign[:, : width - width // 2]
+    edited = np.array(PIL.Image.fromarray(pasted).rotate(turn, PIL.Image.Resampling.BICUBIC))
+    found = scheme.detect(edited)
+    assert found.payload == MESSAGE
+    presence, cell = found.details["presence"], found.details["presence_cell"]
+    assert presence.shape == tuple(int(np.ceil(size / cell)) for size in edited.shape[:2])
+    middle, reach = presence.shape[1] // 2, presence.shape[1] // 5
+    rows = slice(presence.shape[0] // 2 - reach, presence.shape[0] // 2 + reach)
+    assert np.median(presence[rows, middle - reach : middle - reach // 2]) > 3
+    assert np.abs(np.median(presence[rows, middle + reach // 2 : middle + reach])) < 2
+
+
 def test_right_angles_exit_early_and_tell_the_orientation(scheme: spectral.SpectralMark, marked: np.ndarray) -> None:
     found = scheme.detect(np.rot90(marked))
     assert found.details["looks"] <= 8
@@ -199,7 +216,7 @@ def test_small_pictures_are_read(scheme: spectral.SpectralMark) -> None:
     assert not scheme.detect(noise).detected(1e-2)
 
 
-@pytest.mark.parametrize("side", [128, 192])
+@pytest.mark.parametrize("side", [192, 256])
 def test_thumbnails_carry_a_message(scheme: spectral.SpectralMark, photo: np.ndarray, side: int) -> None:
     small = resized(photo, side / min(photo.shape[:2]))
     assert scheme.detect(scheme.embed(small, MESSAGE)).payload == MESSAGE

@@ -119,6 +119,17 @@ def test_fold_equals_the_reference() -> None:
     assert_identical(on_every_backend("fold", y, outputs=[np.empty((96, 96), np.float32)]))
 
 
+@pytest.mark.parametrize("linear", [np.eye(2), [[0.0, -1.0], [1.0, 0.0]], [[1.31, 0.2], [-0.35, -0.8]]])
+def test_correlation_equals_the_reference(linear: object) -> None:
+    rng = np.random.default_rng(7)
+    y, tile = rng.normal(size=(205, 333)).astype(np.float32), rng.normal(size=(96, 96)).astype(np.float32)
+    g, origin, shift = np.array(linear, np.float64), (166.0, 102.0), (13.25, 77.5)
+    found = picture.correlate_tile(y, tile, g, origin, shift)
+    np.testing.assert_allclose(found, picture.correlate_tile_reference(y, tile, g, origin, shift), atol=2e-3)
+    padded = np.pad(tile, (0, 1), mode="wrap")
+    assert_identical(on_every_backend("correlate_tile", y, padded, g, origin, shift, outputs=[np.empty_like(found)]))
+
+
 def test_pattern_equals_the_reference_but_for_rare_single_levels(case: tuple[np.ndarray, float]) -> None:
     pixels, factor = case
     tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
@@ -165,5 +176,9 @@ def test_bounds_are_checked() -> None:
         _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 41, 3), np.uint8))
     with pytest.raises(ValueError, match="windows"):
         _core.whiten(small, small, 3.0, np.ones(7, np.float32), np.ones(8, np.float32), small.copy())
+    with pytest.raises(ValueError, match="less than a period"):
+        _core.correlate_tile(small, small, 9 * np.eye(2), (0, 0), (0, 0), np.empty((1, 1), np.float32))
+    with pytest.raises(ValueError, match="finite"):
+        _core.correlate_tile(small, small, np.eye(2), (np.nan, 0), (0, 0), np.empty((1, 1), np.float32))
     with pytest.raises(ValueError, match="empty"):
         _core.add_pattern(np.zeros((0, 4, 3), np.uint8), small, small, 1.0, np.empty((0, 4, 3), np.uint8))
