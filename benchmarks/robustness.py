@@ -1,7 +1,8 @@
 """Does the message survive? Photos x keys trials of an image mark per edit, with exact intervals.
 
 Each trial marks one photo with a fresh key and a fresh random message, edits it, and asks whether `detect` returns
-exactly that message with its checksum intact. Trial (photo, number) depends on ``--seed`` only::
+exactly that message with its checksum intact. Where part of the photo is replaced by another, it also asks whether the
+presence map tells the two apart. Trial (photo, number) depends on ``--seed`` only::
 
     python benchmarks/robustness.py --corpus DIR --photos 'images/kodak/*.png' --keys 9 --seed 1
 
@@ -19,8 +20,9 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from typing import Any
 import _record
 import numpy as np
 import PIL.Image
+import PIL.ImageFilter
+import PIL.ImageOps
 from _intervals import clopper_pearson, percent
 
 import watermark
@@ -38,8 +42,27 @@ except ImportError:
     structural_similarity = None
 
 FPR = 1e-6
+PRESENCE_TARGET = 0.95
+"""Least median AUC of the presence map."""
+TOP_TO_BOTTOM, LEFT_TO_RIGHT = PIL.Image.Transpose.FLIP_TOP_BOTTOM, PIL.Image.Transpose.FLIP_LEFT_RIGHT
 Picture = PIL.Image.Image
 Edit = Callable[[Picture, np.random.Generator], Picture]
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        target: Least rate of exact messages; None: reported only.
+        edit: What is done to the marked photo.
+        replaced: Share of the area that another photo covers afterwards.
+    """
+
+    target: float | None
+    edit: Edit = lambda picture, rng: picture
+    replaced: float = 0.0
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:
@@ -50,6 +73,11 @@ def jpeg(picture: Picture, quality: int) -> Picture:
 def webp(picture: Picture, quality: int) -> Picture:
     """Saved as WebP and read again."""
     return _through(picture, "WEBP", quality)
+
+
+def avif(picture: Picture, quality: int) -> Picture:
+    """Saved as AVIF and read again."""
+    return _through(picture, "AVIF", quality)
 
 
 def scale(picture: Picture, factor: float) -> Picture:
@@ -105,6 +133,45 @@ def shear(picture: Picture, degrees: float) -> Picture:
     return sheared.crop((margin, 0, width - margin, height))
 
 
+def perspective(picture: Picture, rng: np.random.Generator, share: float) -> Picture:
+    """Seen at a slant: each corner moves by up to that share of the short side. What comes into view is black."""
+    width, height = picture.size
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    moved = corners + rng.uniform(-share, share, (4, 2)) * min(picture.size)
+    rows, right = [], []
+    for (x, y), (u, v) in zip(corners, moved, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        right += [u, v]
+    matrix = np.linalg.solve(np.array(rows), np.array(right)).tolist()
+    return picture.transform(picture.size, PIL.Image.Transform.PERSPECTIVE, matrix, PIL.Image.Resampling.BICUBIC)
+
+
+def warp(picture: Picture, rng: np.random.Generator, amplitude: float) -> Picture:
+    """Shifted by up to that many pixels on either axis, differently at each node of a 6 x 5 grid, smoothly between."""
+    width, height = picture.size
+    nodes = rng.uniform(-amplitude, amplitude, (2, 5, 6)).astype(np.float32)
+    across, down = (
+        np.asarray(PIL.Image.fromarray(n).resize(picture.size, PIL.Image.Resampling.BICUBIC)) for n in nodes
+    )
+    y, x = np.mgrid[:height, :width]
+    x, y = np.clip(x + across, 0, width - 1.001), np.clip(y + down, 0, height - 1.001)
+    left, top = x.astype(int), y.astype(int)
+    right, lower = (x - left)[..., None], (y - top)[..., None]
+    pixels = np.asarray(picture, np.float64)
+    above = pixels[top, left] * (1 - right) + pixels[top, left + 1] * right
+    below = pixels[top + 1, left] * (1 - right) + pixels[top + 1, left + 1] * right
+    return PIL.Image.fromarray(np.rint(above * (1 - lower) + below * lower).astype(np.uint8))
+
+
+def replace(picture: Picture, rng: np.random.Generator, area: float, other: Picture) -> tuple[Picture, Box]:
+    """Another photo over a rectangle of that share of the area, anywhere; and the rectangle."""
+    width, height = (round(size * math.sqrt(area)) for size in picture.size)
+    x, y = int(rng.integers(0, picture.width - width + 1)), int(rng.integers(0, picture.height - height + 1))
+    edited = picture.copy()
+    edited.paste(PIL.ImageOps.fit(other, (width, height), PIL.Image.Resampling.BICUBIC), (x, y))
+    return edited, (x, y, x + width, y + height)
+
+
 def values(picture: Picture, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
     """Grey levels changed, rounded and clipped to 0..255."""
     levels = change(np.arange(256, dtype=np.float64))
@@ -123,39 +190,86 @@ def social(picture: Picture) -> Picture:
     return jpeg(scale(picture, 1080 / max(picture.size)), 71)
 
 
-REQUIRED: dict[str, Edit] = {
-    "untouched": lambda picture, rng: picture,
-    "JPEG 50": lambda picture, rng: jpeg(picture, 50),
-    "scaled 0.5, left so": lambda picture, rng: scale(picture, 0.5),
-    "unaligned crop to half the area": lambda picture, rng: crop(picture, rng, 0.5),
-    "brightness 1.3": lambda picture, rng: values(picture, lambda x: 1.3 * x),
-    "contrast 1.5": lambda picture, rng: values(picture, lambda x: 1.5 * (x - 127.5) + 127.5),
-}
-"""The edits for which the image mark has targets."""
+def screenshot(picture: Picture) -> Picture:
+    """What a screenshot does: another scale, a colour cast, then JPEG 75."""
+    luma, blue, red = scale(picture, 1.25).convert("YCbCr").split()
+    cast = (luma, blue.point(lambda value: value + 3), red.point(lambda value: value - 3))
+    return jpeg(PIL.Image.merge("YCbCr", cast).convert("RGB"), 75)
 
-EXTRA: dict[str, Edit] = {
-    "JPEG 70": lambda picture, rng: jpeg(picture, 70),
-    "JPEG 30": lambda picture, rng: jpeg(picture, 30),
-    "WebP 50": lambda picture, rng: webp(picture, 50),
-    "noise 10": lambda picture, rng: noise(picture, rng, 10),
-    "gamma 0.7": lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 0.7),
-    "gamma 1.4": lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 1.4),
-    "scaled 0.75": lambda picture, rng: scale(picture, 0.75),
-    "scaled 2": lambda picture, rng: scale(picture, 2.0),
-    "scaled 0.5, JPEG 70": lambda picture, rng: jpeg(scale(picture, 0.5), 70),
-    "scaled 0.5 to 2 at random, JPEG 70": lambda picture, rng: jpeg(scale(picture, 2 ** rng.uniform(-1, 1)), 70),
-    "crop to half, JPEG 70": lambda picture, rng: jpeg(crop(picture, rng, 0.5), 70),
-    "crop to a quarter": lambda picture, rng: crop(picture, rng, 0.25),
-    "crop to half, scaled 0.7, JPEG 75": lambda picture, rng: jpeg(scale(crop(picture, rng, 0.5), 0.7), 75),
-    "longest side to 1080, JPEG 71": lambda picture, rng: social(picture),
-    "mirrored": lambda picture, rng: picture.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT),
-    "rotated by 5 degrees": lambda picture, rng: rotate(picture, 5),
-    "rotated at random": lambda picture, rng: rotate(picture, rng.uniform(-180, 180)),
-    "rotated at random, JPEG 70": lambda picture, rng: jpeg(rotate(picture, rng.uniform(-180, 180)), 70),
-    "aspect 1.1": lambda picture, rng: stretch(picture, 1.1),
-    "sheared by 5 degrees": lambda picture, rng: shear(picture, 5),
+
+REQUIRED: dict[str, Row] = {
+    "untouched": Row(1.0),
+    "JPEG 50": Row(0.98, lambda picture, rng: jpeg(picture, 50)),
+    "scaled 0.5, left so": Row(0.98, lambda picture, rng: scale(picture, 0.5)),
+    "unaligned crop to half the area": Row(0.98, lambda picture, rng: crop(picture, rng, 0.5)),
+    "brightness 1.3": Row(0.98, lambda picture, rng: values(picture, lambda x: 1.3 * x)),
+    "contrast 1.5": Row(0.98, lambda picture, rng: values(picture, lambda x: 1.5 * (x - 127.5) + 127.5)),
 }
-"""Further edits, reported apart, with no target."""
+"""The edits that every version must stand."""
+
+EXTRA: dict[str, Row] = {
+    "JPEG 70": Row(None, lambda picture, rng: jpeg(picture, 70)),
+    "JPEG 30": Row(0.98, lambda picture, rng: jpeg(picture, 30)),
+    "JPEG 20": Row(0.95, lambda picture, rng: jpeg(picture, 20)),
+    "WebP 50": Row(0.95, lambda picture, rng: webp(picture, 50)),
+    "AVIF 50": Row(0.98, lambda picture, rng: avif(picture, 50)),
+    "noise 10": Row(0.98, lambda picture, rng: noise(picture, rng, 10)),
+    "blur 1": Row(0.98, lambda picture, rng: picture.filter(PIL.ImageFilter.GaussianBlur(1))),
+    "median 3": Row(0.98, lambda picture, rng: picture.filter(PIL.ImageFilter.MedianFilter(3))),
+    "gamma 0.7": Row(0.98, lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 0.7)),
+    "gamma 1.4": Row(0.98, lambda picture, rng: values(picture, lambda x: 255 * (x / 255) ** 1.4)),
+    "scaled 0.4": Row(0.98, lambda picture, rng: scale(picture, 0.4)),
+    "scaled 0.75": Row(0.98, lambda picture, rng: scale(picture, 0.75)),
+    "scaled 2": Row(0.98, lambda picture, rng: scale(picture, 2.0)),
+    "scaled 0.5, JPEG 70": Row(0.98, lambda picture, rng: jpeg(scale(picture, 0.5), 70)),
+    "scaled 0.5 to 2 at random": Row(0.99, lambda picture, rng: scale(picture, 2 ** rng.uniform(-1, 1))),
+    "scaled 0.5 to 2 at random, JPEG 70": Row(
+        0.98, lambda picture, rng: jpeg(scale(picture, 2 ** rng.uniform(-1, 1)), 70)
+    ),
+    "crop to half, JPEG 70": Row(None, lambda picture, rng: jpeg(crop(picture, rng, 0.5), 70)),
+    "crop to half, scaled 0.7, JPEG 75": Row(None, lambda picture, rng: jpeg(scale(crop(picture, rng, 0.5), 0.7), 75)),
+    "longest side to 1080, JPEG 71": Row(0.97, lambda picture, rng: social(picture)),
+}
+"""Further edits of values and of size."""
+
+GEOMETRY: dict[str, Row] = {
+    "mirrored": Row(0.99, lambda picture, rng: picture.transpose(LEFT_TO_RIGHT)),
+    "mirrored, JPEG 70": Row(0.98, lambda picture, rng: jpeg(picture.transpose(LEFT_TO_RIGHT), 70)),
+    "flipped top to bottom": Row(0.99, lambda picture, rng: picture.transpose(TOP_TO_BOTTOM)),
+    "flipped top to bottom, JPEG 70": Row(0.98, lambda picture, rng: jpeg(picture.transpose(TOP_TO_BOTTOM), 70)),
+    "rotated by 5 degrees": Row(0.99, lambda picture, rng: rotate(picture, 5)),
+    "rotated at random": Row(0.99, lambda picture, rng: rotate(picture, rng.uniform(-180, 180))),
+    "rotated at random, JPEG 70": Row(0.98, lambda picture, rng: jpeg(rotate(picture, rng.uniform(-180, 180)), 70)),
+    "mirrored, rotated by up to 30 degrees, JPEG 70": Row(
+        0.98, lambda picture, rng: jpeg(rotate(picture.transpose(LEFT_TO_RIGHT), rng.uniform(-30, 30)), 70)
+    ),
+    "aspect 0.85": Row(0.98, lambda picture, rng: stretch(picture, 0.85)),
+    "aspect 1.1": Row(0.98, lambda picture, rng: stretch(picture, 1.1)),
+    "aspect 1.18": Row(0.98, lambda picture, rng: stretch(picture, 1.18)),
+    "aspect 0.85 to 1.18 and rotated, both at random": Row(
+        0.98, lambda picture, rng: rotate(stretch(picture, rng.uniform(0.85, 1.18)), rng.uniform(-180, 180))
+    ),
+    "sheared by 5 degrees": Row(0.98, lambda picture, rng: shear(picture, 5)),
+    "sheared by -5 degrees": Row(0.98, lambda picture, rng: shear(picture, -5)),
+    "sheared by up to 5 degrees and rotated, both at random": Row(
+        0.98, lambda picture, rng: rotate(shear(picture, rng.uniform(-5, 5)), rng.uniform(-180, 180))
+    ),
+    "crop to a quarter": Row(0.98, lambda picture, rng: crop(picture, rng, 1 / 4)),
+    "crop to an eighth": Row(0.90, lambda picture, rng: crop(picture, rng, 1 / 8)),
+    "crop to a sixteenth": Row(0.75, lambda picture, rng: crop(picture, rng, 1 / 16)),
+    "rotated by 7 degrees, scaled 0.6, crop to 60 %, JPEG 75": Row(
+        0.97, lambda picture, rng: jpeg(crop(scale(rotate(picture, 7), 0.6), rng, 0.6), 75)
+    ),
+    "warped smoothly by up to 2 pixels": Row(0.97, lambda picture, rng: warp(picture, rng, 2)),
+    "warped smoothly by up to 4 pixels": Row(0.80, lambda picture, rng: warp(picture, rng, 4)),
+    "perspective, corners moved by up to 3 %": Row(0.95, lambda picture, rng: perspective(picture, rng, 0.03)),
+    "screenshot: scaled 1.25, colour cast, JPEG 75": Row(0.97, lambda picture, rng: screenshot(picture)),
+    "40 % of the area replaced by another photo": Row(0.98, replaced=0.4),
+    "70 % of the area replaced by another photo": Row(0.90, replaced=0.7),
+}
+"""Edits of geometry, and photos of which a part is left."""
+
+GROUPS = {"required": REQUIRED, "extra": EXTRA, "geometry": GEOMETRY}
 
 
 def main() -> None:
@@ -167,9 +281,10 @@ def main() -> None:
     if not photos:
         raise SystemExit(f"no photo matches {options.photos!r} in the corpus folder")
     parameters = {"payload_bits": options.payload_bits, **dict(map(setting, options.set))}
+    settings = (options.scheme, parameters, options.seed, options.rows, options.corpus, options.short_side)
     jobs = [
-        (photo, number, options.scheme, parameters, options.seed, options.rows, options.corpus, options.short_side)
-        for photo in photos
+        (photo, other, number, *settings)
+        for photo, other in zip(photos, photos[1:] + photos[:1], strict=True)
         for number in range(options.keys)
     ]
     started = time.time()
@@ -206,7 +321,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scheme", default="image.spectral")
     parser.add_argument("--payload-bits", type=int, default=64)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="scheme parameter")
-    parser.add_argument("--rows", choices=["required", "extra", "all"], default="all")
+    parser.add_argument("--rows", choices=[*GROUPS, "all"], default="all")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--short-side", type=int, help="scale photos to this short side before they are marked")
     parser.add_argument("--name", default="robustness_images", help="name of the record")
@@ -227,32 +342,33 @@ def setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def edits(rows: str) -> dict[str, Edit]:
-    """The edits of a choice of rows."""
-    return {"required": REQUIRED, "extra": EXTRA, "all": REQUIRED | EXTRA}[rows]
+def rows_of(choice: str) -> dict[str, Row]:
+    """The rows of one group or of all."""
+    return {name: row for group, rows in GROUPS.items() if choice in (group, "all") for name, row in rows.items()}
 
 
-def trial(job: tuple[str, int, str, dict[str, Any], int, str, str, int | None]) -> dict[str, Any]:
+def trial(job: tuple[str, str, int, str, dict[str, Any], int, str, str, int | None]) -> dict[str, Any]:
     """Marks one photo with one key, and tries every edit."""
-    photo, number, scheme, parameters, seed, rows, corpus, short_side = job
+    photo, other, number, scheme, parameters, seed, rows, corpus, short_side = job
     watermark.set_threads(1)
     digest = hashlib.sha256(f"robustness/{seed}/{photo}/{number}".encode())
     key = watermark.Key.from_bytes(digest.digest())
     rng = np.random.default_rng([*digest.digest()])
     message = rng.bytes(parameters["payload_bits"] // 8)
     mark = watermark.load(scheme, key, **parameters)
-    with PIL.Image.open(Path(corpus, photo)) as opened:
-        picture = opened.convert("RGB")
-    if short_side:
-        picture = scale(picture, short_side / min(picture.size))
+    picture, foreign = (_open(Path(corpus, name), short_side) for name in (photo, other))
 
     started = time.process_time()
     marked = mark.embed(picture, message)
     embed_ms = 1000 * (time.process_time() - started)
     outcomes = {}
-    for name, edit in edits(rows).items():
+    for name, row in rows_of(rows).items():
         # Rows do not share random numbers, so that adding one changes no other.
-        edited = edit(marked, np.random.default_rng([*digest.digest(), *name.encode()]))
+        draws = np.random.default_rng([*digest.digest(), *name.encode()])
+        if row.replaced:
+            edited, box = replace(marked, draws, row.replaced, foreign)
+        else:
+            edited, box = row.edit(marked, draws), None
         started = time.process_time()
         found = mark.detect(edited)
         outcomes[name] = {
@@ -262,6 +378,8 @@ def trial(job: tuple[str, int, str, dict[str, Any], int, str, str, int | None]) 
             "log10_p": round(found.log10_p, 2),
             "ms": round(1000 * (time.process_time() - started), 2),
         }
+        if box:
+            outcomes[name]["presence_auc"] = presence_auc(found.details, box)
     return {
         "photo": photo,
         "number": number,
@@ -272,10 +390,35 @@ def trial(job: tuple[str, int, str, dict[str, Any], int, str, str, int | None]) 
     }
 
 
+def _open(path: Path, short_side: int | None) -> Picture:
+    with PIL.Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    return scale(picture, short_side / min(picture.size)) if short_side else picture
+
+
+def presence_auc(details: Mapping[str, Any], foreign: Box) -> float:
+    """How well a presence map tells the photo from a foreign rectangle in it: the area under the ROC curve.
+
+    That is the chance that a cell of the photo scores above a foreign cell. A cell belongs where its centre lies. One
+    half, as of guessing, if the detector gives no map.
+    """
+    if "presence" not in details:
+        return 0.5
+    scores, cell = np.asarray(details["presence"]), details["presence_cell"]
+    y, x = ((np.arange(count) + 0.5) * cell for count in scores.shape)
+    left, top, right, bottom = foreign
+    inside = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
+    absent, present = np.sort(scores[inside]), scores[~inside]
+    if not absent.size or not present.size:
+        return 0.5
+    below = np.searchsorted(absent, present, "left") + np.searchsorted(absent, present, "right")
+    return float(np.mean(below) / 2 / absent.size)
+
+
 def summary(trials: list[dict[str, Any]], rows: str) -> dict[str, Any]:
     """One entry per edit, and the quality of the marked photos."""
     entries = []
-    for name in edits(rows):
+    for name, row in rows_of(rows).items():
         outcomes = [t["outcomes"][name] for t in trials]
         exact = sum(o["exact"] for o in outcomes)
         missed = defaultdict(int)
@@ -283,13 +426,16 @@ def summary(trials: list[dict[str, Any]], rows: str) -> dict[str, Any]:
             missed[t["photo"]] += not t["outcomes"][name]["exact"]
         low, high = clopper_pearson(exact, len(outcomes))
         logs = [o["log10_p"] for o in outcomes]
+        rate = exact / len(outcomes)
         entries.append(
             {
                 "edit": name,
-                "required": name in REQUIRED,
+                "group": next(group for group, members in GROUPS.items() if name in members),
                 "exact": exact,
                 "trials": len(outcomes),
-                "rate": exact / len(outcomes),
+                "rate": rate,
+                "target": row.target,
+                "reached": None if row.target is None else rate >= row.target,
                 "interval_95": [low, high],
                 "false_payloads": sum(o["false"] for o in outcomes),
                 "detected_at_1e-6": sum(o["detected"] for o in outcomes),
@@ -299,6 +445,8 @@ def summary(trials: list[dict[str, Any]], rows: str) -> dict[str, Any]:
                 "missed_by_photo": {photo: count for photo, count in sorted(missed.items()) if count},
             }
         )
+        if row.replaced:
+            entries[-1]["presence_auc"] = spread([o["presence_auc"] for o in outcomes], min)
     quality = {"psnr_db": spread([t["psnr"] for t in trials], min)}
     if all(t["ssim"] is not None for t in trials):
         quality["ssim"] = spread([t["ssim"] for t in trials], min)
@@ -307,7 +455,7 @@ def summary(trials: list[dict[str, Any]], rows: str) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The results in Markdown: what was run, the edits with a target, the others."""
+    """The results in Markdown: what was run, each group of edits, and how well the presence map tells."""
     quality = results["quality"]
     fidelity = "; ".join(
         f"{name} mean {quality[key]['mean']:.{digits}f}, lowest {quality[key]['lowest']:.{digits}f}"
@@ -321,24 +469,44 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         f"{results['photos_used']} photos{side} x {results['keys_per_photo']} keys, seed {results['seed']}. "
         f"{fidelity}. Wrong messages vouched for: {wrong}."
     }
-    for part, title, required in (("required", "Edit", True), ("extra", "Further edit", False)):
-        chosen = [entry for entry in results["edits"] if entry["required"] is required]
+    for group, title in (("required", "Edit"), ("extra", "Further edit"), ("geometry", "Geometry, and parts")):
+        chosen = [entry for entry in results["edits"] if entry["group"] == group]
         if chosen:
-            parts[part] = _table(title, chosen)
+            parts[group] = _table(title, chosen)
+    mapped = [entry for entry in results["edits"] if "presence_auc" in entry]
+    if mapped:
+        parts["presence"] = _presence_table(mapped)
     return parts
 
 
 def _table(title: str, entries: list[dict[str, Any]]) -> str:
     lines = [
-        f"| {title} | exact message | 95 % interval | found at 1e-6 | median log10 p | detect, CPU ms |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| {title} | exact message | 95 % interval | target | found at 1e-6 | median log10 p | detect, CPU ms |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for entry in entries:
         low, high = entry["interval_95"]
         lines.append(
             f"| {entry['edit']} | {entry['exact']} / {entry['trials']} = {percent(entry['rate'])} % "
-            f"| {percent(low)} to {percent(high)} % | {entry['detected_at_1e-6']} | {entry['median_log10_p']:.0f} "
-            f"| {entry['median_detect_cpu_ms']:.1f} |"
+            f"| {percent(low)} to {percent(high)} % | {_verdict(entry['target'], entry['rate'])} "
+            f"| {entry['detected_at_1e-6']} | {entry['median_log10_p']:.0f} | {entry['median_detect_cpu_ms']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _verdict(target: float | None, rate: float) -> str:
+    if target is None:
+        return "-"
+    return f"{100 * target:.0f} %, {'reached' if rate >= target else '**missed**'}"
+
+
+def _presence_table(entries: list[dict[str, Any]]) -> str:
+    lines = ["| Presence map | AUC, median | AUC, lowest | target of the median |", "| --- | --- | --- | --- |"]
+    for entry in entries:
+        auc = entry["presence_auc"]
+        reached = "reached" if auc["median"] >= PRESENCE_TARGET else "**missed**"
+        lines.append(
+            f"| {entry['edit']} | {auc['median']:.3f} | {auc['lowest']:.3f} | {PRESENCE_TARGET:.2f}, {reached} |"
         )
     return "\n".join(lines)
 

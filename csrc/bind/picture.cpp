@@ -8,8 +8,6 @@
 #include <optional>
 #include <vector>
 
-#include <pybind11/stl.h>
-
 #include "bind/bind.hpp"
 
 namespace watermark {
@@ -151,25 +149,24 @@ void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, doubl
   });
 }
 
-void correlate_tile(py::handle y, py::handle tile, py::handle g, std::array<double, 2> origin, std::array<double, 2> shift,
-                    py::handle out, const std::string& isa) {
-  const Tensor y_(y, "y"), tile_(tile, "tile"), g_(g, "g"), out_(out, "out");
-  const auto in = y_.dense<const float, 2>(), t = tile_.dense<const float, 2>();
+void correlate_tile(py::handle y, py::handle samples, py::handle g, py::handle offset, py::handle out,
+                    const std::string& isa) {
+  const Tensor y_(y, "y"), samples_(samples, "samples"), g_(g, "g"), offset_(offset, "offset"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>(), t = samples_.dense<const float, 2>();
   const auto m = g_.dense<const double, 2>();
-  const auto o = out_.dense<float, 2>();
-  require(t.shape[0] == t.shape[1] && t.shape[0] >= 5, "tile must be a square with its first row and column repeated");
-  require(m.shape[0] == 2 && m.shape[1] == 2, "g must be a 2 x 2 matrix");
-  for (int64_t i = 0; i < 4; ++i)
-    require(std::abs(m.data[i]) < static_cast<double>(t.shape[0] - 1), "g must move less than a period per pixel");
-  require(std::isfinite(origin[0]) && std::isfinite(origin[1]) && std::isfinite(shift[0]) && std::isfinite(shift[1]),
-          "origin and shift must be finite");
-  for (int i = 0; i < 2; ++i)
-    require(o.shape[i] == (in.shape[i] + 7) / 8, "out must have one entry per 8 x 8 cell");
+  const auto at = offset_.dense<const double, 1>();
+  const auto o = out_.dense<float, 3>();
+  require(t.shape[0] == 128 && t.shape[1] == 128, "samples must hold 128 x 128 numbers");
+  require(m.shape[0] == 2 && m.shape[1] == 2 && at.shape[0] == 2, "g must be a 2 x 2 matrix and offset a pair");
+  for (int i = 0; i < 4; ++i) require(std::abs(m.data[i]) <= 16, "g must not move more than 16 periods per pixel");
+  for (int i = 0; i < 2; ++i) require(std::abs(at.data[i]) <= 1e6, "offset must be at most 1e6 periods");
+  require(o.shape[0] == 2 && o.shape[1] == (in.shape[0] + 7) / 8 && o.shape[2] == (in.shape[1] + 7) / 8,
+          "out must have two entries per 8 x 8 cell");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  parallel_for(o.size() ? o.shape[0] : 0, 8, [&](int64_t begin, int64_t end) {
-    kernel.correlate_tile(in.data, in.shape[0], in.shape[1], t.data, t.shape[0] - 1, m.data, origin.data(), shift.data(),
-                          begin, end, o.data);
+  const int64_t plane = o.shape[1] * o.shape[2];
+  parallel_for(plane ? o.shape[1] : 0, 8, [&](int64_t begin, int64_t end) {
+    kernel.correlate_tile(in.data, in.shape[0], in.shape[1], t.data, m.data, at.data, begin, end, o.data, o.data + plane);
   });
 }
 
@@ -230,14 +227,14 @@ void power_ratio(py::handle values, py::handle level, py::handle out, const std:
   });
 }
 
-// places: for each entry of the table, its byte in the pooled map, or -1 for the neutral value. Each row is written twice.
+// places: for each entry of the table, its byte in the pooled map, or -1 for the neutral value.
 void log_polar(py::handle ratio, py::handle places, py::handle out, const std::string& isa) {
   const Tensor ratio_(ratio, "ratio"), places_(places, "places"), out_(out, "out");
   const auto r = ratio_.dense<const float, 2>();
   const auto n = places_.dense<const int32_t, 2>();
   const auto o = out_.dense<uint8_t, 2>();
   require(r.shape[0] == field && r.shape[1] == half_field, "ratio must hold 1024 x 513 numbers");
-  require(o.shape[0] == n.shape[0] && o.shape[1] == 2 * n.shape[1], "out must hold every row of places twice");
+  require(o.shape[0] == n.shape[0] && o.shape[1] == n.shape[1], "out must have the shape of places");
   const int64_t last = field * half_field;
   for (int64_t i = 0; i < n.size(); ++i) require(n.data[i] >= -1 && n.data[i] < last, "places must lie in the spectrum");
   const Kernels& kernel = pick(isa);
@@ -249,22 +246,15 @@ void log_polar(py::handle ratio, py::handle places, py::handle out, const std::s
   const uint8_t* pooled = plane + 2 * bytes;
   kernel.pool(plane, plane + bytes, plane + 2 * bytes);
   int64_t total = 0, known = 0;
-  for (int64_t row = 0; row < n.shape[0]; ++row)
-    for (int64_t i = 0; i < n.shape[1]; ++i) {
-      const int64_t place = n.data[row * n.shape[1] + i];
-      uint8_t* to = o.data + row * o.shape[1] + i;
-      if (place < 0) continue;
-      *to = pooled[place / half_field * stride + left + place % half_field];
-      total += *to, ++known;
-    }
-  const auto neutral = static_cast<uint8_t>(known ? (2 * total + known) / (2 * known) : 0);
-  for (int64_t row = 0; row < n.shape[0]; ++row) {
-    uint8_t* to = o.data + row * o.shape[1];
-    for (int64_t i = 0; i < n.shape[1]; ++i) {
-      if (n.data[row * n.shape[1] + i] < 0) to[i] = neutral;
-      to[n.shape[1] + i] = to[i];
-    }
+  for (int64_t i = 0; i < n.size(); ++i) {
+    const int64_t place = n.data[i];
+    if (place < 0) continue;
+    o.data[i] = pooled[place / half_field * stride + left + place % half_field];
+    total += o.data[i], ++known;
   }
+  const auto neutral = static_cast<uint8_t>(known ? (2 * total + known) / (2 * known) : 0);
+  for (int64_t i = 0; i < n.size(); ++i)
+    if (n.data[i] < 0) o.data[i] = neutral;
 }
 
 int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scales, py::handle out,
@@ -273,24 +263,30 @@ int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scal
   const auto t = table_.dense<const uint8_t, 2>();
   const auto r = rows_.dense<const int32_t, 2>(), a = turns_.dense<const int32_t, 2>();
   const auto o = out_.dense<int32_t, 2>();
-  const int64_t hypotheses = r.shape[0], lines = r.shape[1], angles = t.shape[1] / 2;
-  require(angles > 0 && angles % 224 == 0 && angles <= 896 && t.shape[1] == 2 * angles, "table must have 2 x 224, 2 x 448, ... columns");
-  require(lines >= 1 && lines <= 36, "at most 36 lines can be added up in a byte");
+  const int64_t hypotheses = r.shape[0], lines = r.shape[1], angles = t.shape[1];
+  require(angles == 448, "table must have 448 columns");
+  require(lines >= 2 && lines <= 36 && lines % 2 == 0, "an even number of at most 36 lines can be added up in a byte");
   require(a.shape[0] == hypotheses && a.shape[1] == lines, "rows and turns must have one shape");
   require(o.shape[1] == 4, "out must have 4 columns");
+  uint8_t seen = 0;
+  for (int64_t i = 0; i < t.size(); ++i) seen |= t.data[i];
+  require(seen <= 7, "table must hold numbers up to 7");
   for (int64_t i = 0; i < r.size(); ++i)
     require(r.data[i] >= 0 && r.data[i] + scales <= t.shape[0] && a.data[i] >= 0 && a.data[i] < angles,
             "every line must stay in the table at every scale");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   const int64_t most = o.shape[0];
+  const Scratch memory = scratch(t.shape[0] * angles * 3 / 8 + 16);
+  auto* packed = reinterpret_cast<uint8_t*>(memory.get());
+  kernel.pack_rows(t.data, t.shape[0], angles, packed);
   // Chunks of a fixed size, each with a list of its own: the result does not depend on the number of threads.
   constexpr int64_t chunk = 64;
   std::vector<std::vector<int32_t>> found(static_cast<size_t>((hypotheses + chunk - 1) / chunk));
   parallel_for(hypotheses, chunk, [&](int64_t begin, int64_t end) {
     auto& list = found[static_cast<size_t>(begin / chunk)];
     list.resize(static_cast<size_t>(16 * most));
-    list.resize(static_cast<size_t>(4 * kernel.search_table(t.data, angles, r.data, a.data, begin, end, lines, scales, most, list.data())));
+    list.resize(static_cast<size_t>(4 * kernel.search_table(packed, angles, r.data, a.data, begin, end, lines, scales, most, list.data())));
   });
   std::vector<std::array<int32_t, 4>> all;
   for (const auto& list : found)
@@ -385,8 +381,8 @@ void bind_pictures(py::module_& m) {
   m.def("fold", &fold, py::arg("y"), py::arg("out"), isa);
   m.def("add_pattern", &add_pattern, py::arg("pixels"), py::arg("tile"), py::arg("amplitude"), py::arg("factor"),
         py::arg("out"), isa);
-  m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("tile"), py::arg("g"), py::arg("origin"), py::arg("shift"),
-        py::arg("out"), isa);
+  m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("samples"), py::arg("g"), py::arg("offset"), py::arg("out"),
+        isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
   m.def("power_ratio", &power_ratio, py::arg("values"), py::arg("level"), py::arg("out"), isa);

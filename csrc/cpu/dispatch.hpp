@@ -50,8 +50,8 @@ struct Kernels {
   void (*add_pattern)(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
                       int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch);
 
-  void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* tile, int64_t period, const double* g,
-                         const double* origin, const double* shift, int64_t begin, int64_t end, float* out);
+  void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* samples, const double* g,
+                         const double* offset, int64_t begin, int64_t end, float* found, float* elsewhere);
 
   void (*spectrum_rows)(const float* y, int64_t height, int64_t width, int64_t begin, int64_t end, const Turns& turns,
                         float* re, float* im);
@@ -61,7 +61,8 @@ struct Kernels {
   void (*power_ratio)(const float* values, const float* level, int64_t begin, int64_t end, float* out);
   void (*quantise)(const float* ratio, int64_t begin, int64_t end, uint8_t* out);
   void (*pool)(uint8_t* in, uint8_t* scratch, uint8_t* out);
-  int64_t (*search_table)(const uint8_t* table, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin,
+  void (*pack_rows)(const uint8_t* table, int64_t rows, int64_t angles, uint8_t* packed);
+  int64_t (*search_table)(const uint8_t* packed, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin,
                           int64_t end, int64_t lines, int64_t scales, int64_t most, int32_t* out);
   double (*refine)(const float* ratio, double* map, const double* lines, int64_t count, int reach);
   void (*sample)(const float* values, const float* level, const double* map, const double* lines, int64_t count,

@@ -62,9 +62,9 @@ void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const 
   add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + column_floats(p.width));
 }
 
-int64_t search(const uint8_t* table, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin, int64_t end,
+int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin, int64_t end,
                int64_t lines, int64_t scales, int64_t most, int32_t* out) {
-  return search_table(table, angles, rows, turns, begin, end, lines, scales, most, reinterpret_cast<Peak*>(out));
+  return search_table(packed, angles, rows, turns, begin, end, lines, scales, most, reinterpret_cast<Peak*>(out));
 }
 
 }  // namespace
@@ -73,7 +73,7 @@ extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
     luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows, correlate_tile,
-    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, search, refine, sample_lines, tile_spectrum, locate,
+    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, tile_spectrum, locate,
 };
 
 }  // namespace watermark::WM_ISA

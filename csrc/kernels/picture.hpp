@@ -383,39 +383,36 @@ static inline void add_pattern(const Pixels& p, const float* wide, int64_t perio
 }
 
 constexpr int64_t region = 8;
+constexpr int tile_bits = 7;  // a period has 128 samples on each axis here
 
-// Cell rows [begin, end) of 8 x 8 pixels: sums of y p, p the tile at u = (g^T (x - origin) - shift) mod period, interpolated
-// bilinearly. g: 2 x 2, row major. tile: (period + 1)^2, the first row and column repeated at the end.
-static inline void correlate_tile(const float* y, int64_t height, int64_t width, const float* tile, int64_t period,
-                                  const double* g, const double* origin, const double* shift, int64_t begin, int64_t end,
-                                  float* out) {
-  const int64_t across = (width + region - 1) / region, stride = period + 1;
-  const double size = static_cast<double>(period);
-  const auto wrap = [size](double u) { return u - size * __builtin_floor(u / size); };
+// Position in turns as a fraction of 2^32, which wraps by itself.
+WM_FN uint32_t turns_of(double turns) {
+  return static_cast<uint32_t>(static_cast<int64_t>((turns - __builtin_floor(turns)) * 4294967296.0));
+}
+
+// Cell rows [begin, end) of 8 x 8 pixels: sums of y p, p the nearest sample of the pattern at g x + offset periods, and the
+// same with the pattern moved by half a period on both axes. g: 2 x 2, row major, in periods per pixel.
+static inline void correlate_tile(const float* y, int64_t height, int64_t width, const float* samples, const double* g,
+                                  const double* offset, int64_t begin, int64_t end, float* found, float* elsewhere) {
+  const int64_t across = (width + region - 1) / region;
+  constexpr uint32_t shift = 32 - tile_bits, nearest = 1u << (shift - 1), half = 1u << (tile_bits - 1);
+  const uint32_t du = turns_of(g[0]), dv = turns_of(g[2]);
   for (int64_t row = begin; row < end; ++row) {
-    float* sums = out + row * across;
-    for (int64_t i = 0; i < across; ++i) sums[i] = 0.0f;
+    for (int64_t i = 0; i < across; ++i) found[row * across + i] = elsewhere[row * across + i] = 0.0f;
     const int64_t last = (row + 1) * region < height ? (row + 1) * region : height;
     for (int64_t j = row * region; j < last; ++j) {
-      const double dy = static_cast<double>(j) - origin[1];
+      const double down = static_cast<double>(j);
+      uint32_t u = turns_of(g[1] * down + offset[0]) + nearest, v = turns_of(g[3] * down + offset[1]) + nearest;
       for (int64_t column = 0; column < across; ++column) {
-        // Positions are exact at the first pixel of a cell and advance by steps within it.
-        const double dx = static_cast<double>(column * region) - origin[0];
-        float u = static_cast<float>(wrap(g[0] * dx + g[2] * dy - shift[0]));
-        float v = static_cast<float>(wrap(g[1] * dx + g[3] * dy - shift[1]));
-        const float du = static_cast<float>(g[0]), dv = static_cast<float>(g[1]), turn = static_cast<float>(size);
         const int64_t right = (column + 1) * region < width ? (column + 1) * region : width;
+        float here = 0.0f, there = 0.0f;
         for (int64_t x = column * region; x < right; ++x, u += du, v += dv) {
-          u = u >= turn ? u - turn : u < 0 ? u + turn : u;
-          v = v >= turn ? v - turn : v < 0 ? v + turn : v;
-          // Rounding can leave u at the period itself, where the tile's repeated row ends.
-          const int32_t iu = static_cast<int32_t>(u) < period ? static_cast<int32_t>(u) : static_cast<int32_t>(period - 1);
-          const int32_t iv = static_cast<int32_t>(v) < period ? static_cast<int32_t>(v) : static_cast<int32_t>(period - 1);
-          const float a = u - static_cast<float>(iu), b = v - static_cast<float>(iv);
-          const float* t = tile + iv * stride + iu;
-          const float upper = t[0] * (1.0f - a) + t[1] * a, lower = t[stride] * (1.0f - a) + t[stride + 1] * a;
-          sums[column] += y[j * width + x] * (upper * (1.0f - b) + lower * b);
+          const uint32_t iu = u >> shift, iv = v >> shift;
+          here += y[j * width + x] * samples[iv << tile_bits | iu];
+          there += y[j * width + x] * samples[(iv ^ half) << tile_bits | (iu ^ half)];
         }
+        found[row * across + column] += here;
+        elsewhere[row * across + column] += there;
       }
     }
   }

@@ -50,7 +50,7 @@ static inline void pool(uint8_t* in, uint8_t* scratch, uint8_t* out) {
   }
 }
 
-constexpr int64_t max_angles = 896;
+constexpr int64_t max_lines = 36;  // of at most 7 each: their sum fits a byte
 
 struct Peak {
   int32_t score, hypothesis, scale, angle;
@@ -70,27 +70,54 @@ static inline int32_t keep_best(Peak* list, int64_t& count, int64_t most) {
   return lowest;
 }
 
-// Hypotheses [begin, end). table: rows of 2 angles bytes, each row twice in a row. rows, turns: where hypothesis h expects
-// line l at scale 0 and angle 0. The best `most` local maxima along the angle go to `out` (room for 4 most), best first
-// by no order. Returns their number.
-static inline int64_t search_table(const uint8_t* table, int64_t angles, const int32_t* rows, const int32_t* turns,
+// Two columns half a turn apart share a byte: byte b of a packed row holds column b below and column b + angles / 2 above,
+// modulo the turn. A row is 3/2 angles bytes long, so that `angles / 2` bytes from any column on are all columns from there.
+static inline void pack_rows(const uint8_t* table, int64_t rows, int64_t angles, uint8_t* packed) {
+  const int64_t half = angles / 2;
+  for (int64_t row = 0; row < rows; ++row) {
+    const uint8_t *near = table + row * angles, *far = near + half;
+    uint8_t* to = packed + row * (angles + half);
+    for (int64_t b = 0; b < half; ++b) {
+      to[b] = to[angles + b] = static_cast<uint8_t>(near[b] | far[b] << 4);
+      to[half + b] = static_cast<uint8_t>(far[b] | near[b] << 4);
+    }
+  }
+}
+
+// Adds up `lines` packed rows from byte i on: `Vectors` x 32 columns, and as many half a turn further.
+template <int Vectors>
+WM_FN u8x32 add_rows(const uint8_t* const* at, int64_t lines, int64_t i, int64_t half, uint8_t* sums) {
+  const u8x32 mask = u8x32{} + uint8_t{15};
+  u8x32 low[Vectors] = {}, high[Vectors] = {};
+  for (int64_t l = 0; l < lines; l += 2)
+    for (int k = 0; k < Vectors; ++k) {
+      const u8x32 pair = load<u8x32>(at[l] + i + 32 * k) + load<u8x32>(at[l + 1] + i + 32 * k);  // at most 14 a nibble
+      low[k] += pair & mask;
+      high[k] += bit_cast<u8x32>(bit_cast<u16x16>(pair) >> 4) & mask;
+    }
+  u8x32 best = {};
+  for (int k = 0; k < Vectors; ++k) {
+    store(sums + i + 32 * k, low[k]);
+    store(sums + half + i + 32 * k, high[k]);
+    best = larger(best, larger(low[k], high[k]));
+  }
+  return best;
+}
+
+// Hypotheses [begin, end). packed: from pack_rows. rows, turns: where hypothesis h expects line l at scale 0 and angle 0.
+// lines: even. angles: 448. The best `most` local maxima along the angle go to `out` (room for 4 most), in the order of
+// their finding. Returns their number.
+static inline int64_t search_table(const uint8_t* packed, int64_t angles, const int32_t* rows, const int32_t* turns,
                                    int64_t begin, int64_t end, int64_t lines, int64_t scales, int64_t most, Peak* out) {
+  const int64_t half = angles / 2, stride = angles + half;
   int64_t count = 0;
   int32_t threshold = 0;
   for (int64_t h = begin; h < end; ++h)
     for (int64_t s = 0; s < scales; ++s) {
-      const uint8_t* at[36];
-      for (int64_t l = 0; l < lines; ++l)
-        at[l] = table + (rows[h * lines + l] + s) * 2 * angles + turns[h * lines + l];
-      // Seven accumulators: a line's address is fetched once for 224 columns.
-      uint8_t sums[max_angles];
-      u8x32 best = {};
-      for (int64_t i = 0; i < angles; i += 224) {
-        u8x32 sum[7] = {};
-        for (int64_t l = 0; l < lines; ++l)
-          for (int k = 0; k < 7; ++k) sum[k] += load<u8x32>(at[l] + i + 32 * k);
-        for (int k = 0; k < 7; ++k) store(sums + i + 32 * k, sum[k]), best = larger(best, sum[k]);
-      }
+      const uint8_t* at[max_lines];
+      for (int64_t l = 0; l < lines; ++l) at[l] = packed + (rows[h * lines + l] + s) * stride + turns[h * lines + l];
+      uint8_t sums[448];
+      const u8x32 best = larger(add_rows<4>(at, lines, 0, half, sums), add_rows<3>(at, lines, 128, half, sums));
       const auto words = bit_cast<u64x4>(best > u8x32{} + static_cast<uint8_t>(threshold));
       if (!(words[0] | words[1] | words[2] | words[3])) continue;
       for (int64_t i = 0; i < angles; ++i) {

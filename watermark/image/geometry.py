@@ -34,6 +34,7 @@ TOP = 26
 """Lattice lines with |n| up to here are read from a folded picture, two more than the mark uses."""
 PRESENCE_CELL = REGION
 """Pixels of the reduced picture to a side of a presence map's cell."""
+PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
@@ -170,24 +171,21 @@ class Reading:
             self._seen[factor] = whiten(high, statistics.detector_weight())
         return self._seen[factor]
 
-    def presence(self, candidate: Candidate, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """How much of a pattern lies where, once it was found.
 
         Args:
             candidate: Where the pattern lies.
-            tile: One period of it, float32 of shape (T, T).
+            samples: One period of it, float32 of shape (128, 128).
 
         Returns:
             Standard scores on a grid of `PRESENCE_CELL` x `candidate.factor` pixels, float32: correlation of the
             surroundings (Gaussian of 2.5 cells) with the pattern over its deviation in places without it.
         """
         y = self._whitened(candidate.factor)
-        found, elsewhere = (
-            correlate_tile(
-                y, tile, candidate.linear, candidate.origin, (candidate.shift[0] + d, candidate.shift[1] + d)
-            )
-            for d in (0, TILE / 2)
-        )
+        linear = candidate.linear.T / TILE
+        offset = -np.array(candidate.shift) / TILE - linear @ np.array(candidate.origin)
+        found, elsewhere = correlate_tile(y, samples, linear, offset)
         # The pattern half a period away is not there: what it correlates with is what chance gives, place by place.
         reach = gaussian_taps(_PRESENCE_SIGMA)
         overlap = float(2 * np.sum(reach * reach) - reach[0] * reach[0]) ** 2

@@ -18,7 +18,17 @@ import numpy as np
 
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
-from watermark.image.geometry import PRESENCE_CELL, STAGES, TILE, TOP, Candidate, Reading, Sync, reduction
+from watermark.image.geometry import (
+    PRESENCE_CELL,
+    PRESENCE_SAMPLES,
+    STAGES,
+    TILE,
+    TOP,
+    Candidate,
+    Reading,
+    Sync,
+    reduction,
+)
 from watermark.image.perceptual import Statistics
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern
@@ -155,7 +165,7 @@ class SpectralMark(MediaScheme):
         statistics, _ = Statistics.read(pixels.array, factor, keep_high=False)
         amplitude = statistics.visibility()
         amplitude *= self._gain(statistics, amplitude)
-        tile = np.roll(_pattern(tables, symbols), _shift(tables.shift, pixels.array), (0, 1))
+        tile = np.roll(_pattern(tables, symbols, TILE), _shift(tables.shift, pixels.array), (0, 1))
         return pixels.restore(add_pattern(pixels.array, tile, amplitude, factor))
 
     def _gain(self, statistics: Statistics, amplitude: NDArray[np.float32]) -> float:
@@ -180,8 +190,8 @@ class SpectralMark(MediaScheme):
         if (at := best.candidate) is not None:
             details |= {"sync": at.sync, "linear": at.linear, "shift": at.shift, "factor": at.factor}
             if _settled(best):
-                tile = _pattern(tables, best.symbols)
-                details |= {"presence": observation.presence(at, tile), "presence_cell": PRESENCE_CELL * at.factor}
+                samples = _pattern(tables, best.symbols, PRESENCE_SAMPLES)
+                details |= {"presence": observation.presence(at, samples), "presence_cell": PRESENCE_CELL * at.factor}
         vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
         chips = len(tables.sign)
         return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
@@ -267,9 +277,9 @@ def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
     return np.array(chosen)
 
 
-def _pattern(tables: _Tables, symbols: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """One period of unit mean square: float32 of shape (T, T)."""
-    spectrum = np.zeros((TILE, TILE), np.complex64)
+def _pattern(tables: _Tables, symbols: NDArray[np.uint8], samples: int) -> NDArray[np.float32]:
+    """One period of unit mean square, sampled so often on each axis: float32 of shape (samples, samples)."""
+    spectrum = np.zeros((samples, samples), np.complex64)
     chips = (tables.sign * (1 - 2 * symbols[tables.symbol].astype(np.float32))).view(np.complex64)
     x, y = tables.lines.T
     spectrum[y, x] = chips * math.sqrt((1 - _SYNC_ENERGY) / len(chips))

@@ -136,9 +136,9 @@ def log_polar(ratio: Floats) -> Octets:
         ratio: From `power_ratio`.
 
     Returns:
-        uint8 of shape (`ROWS`, 2 `ANGLES`): every row twice, since angles wrap around.
+        uint8 of shape (`ROWS`, `ANGLES`).
     """
-    out = np.empty((ROWS, 2 * ANGLES), np.uint8)
+    out = np.empty((ROWS, ANGLES), np.uint8)
     core.log_polar(ratio, _places(), out)
     return out
 
@@ -157,7 +157,7 @@ def log_polar_reference(ratio: Floats) -> Octets:
     table = np.floor(np.minimum(pooled, 7)).astype(np.uint8)
     total, count = int(table[known].sum()), int(known.sum())
     table[~known] = (2 * total + count) // (2 * count)
-    return np.concatenate([table, table], axis=1)
+    return table
 
 
 @lru_cache(maxsize=1)
@@ -196,7 +196,7 @@ def search(
 
     Args:
         table: From `log_polar`.
-        rows: From `template`, int32 of shape (n, k), k at most 36: so many limited ratios fit a byte.
+        rows: From `template`, int32 of shape (n, k), k even and at most 36: so many limited ratios fit a byte.
         columns: The same.
         scales: Number of steps of `LOG_STEP` to try.
         most: How many to return.
@@ -217,7 +217,7 @@ def search_reference(
     step = np.arange(scales)[:, None]
     peaks = []
     for h, (row, column) in enumerate(zip(rows, columns, strict=True)):
-        sums = sum(table[r + step, c + turn].astype(np.int32) for r, c in zip(row, column, strict=True))
+        sums = sum(table[r + step, (c + turn) % ANGLES].astype(np.int32) for r, c in zip(row, column, strict=True))
         highest = (sums > 0) & (np.roll(sums, 1, 1) <= sums) & (np.roll(sums, -1, 1) < sums)
         s, a = np.nonzero(highest)
         peaks.append(np.stack([sums[s, a], np.full(len(s), h), s, a], axis=1))

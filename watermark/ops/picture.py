@@ -188,41 +188,38 @@ def fold_reference(y: Floats, period: int) -> Floats:
 
 
 def correlate_tile(
-    y: Floats, tile: Floats, linear: NDArray[np.float64], origin: tuple[float, float], shift: tuple[float, float]
-) -> Floats:
-    """Products of a picture with a periodic pattern, summed over 8 x 8 cells.
+    y: Floats, samples: Floats, linear: NDArray[np.float64], offset: NDArray[np.float64]
+) -> tuple[Floats, Floats]:
+    """Products of a picture with a periodic pattern, summed over 8 x 8 cells: where it should lie, and where not.
 
     Args:
         y: float32 of shape (h, w).
-        tile: One period of the pattern, float32 of shape (T, T).
-        linear: G, float64 of shape (2, 2): pixel x lies at u = G^T (x - origin) - shift in the tile, interpolated
-            bilinearly.
-        origin: Pixel (x, y) at which u is -shift.
-        shift: (x, y) in the tile.
+        samples: One period of the pattern, float32 of shape (128, 128); the nearest sample is taken.
+        linear: float64 of shape (2, 2): pixel (x, y) lies at ``linear @ (x, y) + offset`` periods.
+        offset: float64 of shape (2,).
 
     Returns:
-        float32 of shape (ceil(h / 8), ceil(w / 8)).
+        Sums with the pattern there, and with the pattern moved by half a period on both axes: float32 of shape
+        (ceil(h / 8), ceil(w / 8)) each.
     """
-    out = np.empty((-(-y.shape[0] // REGION), -(-y.shape[1] // REGION)), np.float32)
-    core.correlate_tile(y, np.pad(tile, (0, 1), mode="wrap"), linear, origin, shift, out)
-    return out
+    out = np.empty((2, -(-y.shape[0] // REGION), -(-y.shape[1] // REGION)), np.float32)
+    core.correlate_tile(y, samples, np.ascontiguousarray(linear), offset, out)
+    return out[0], out[1]
 
 
 def correlate_tile_reference(
-    y: Floats, tile: Floats, linear: NDArray[np.float64], origin: tuple[float, float], shift: tuple[float, float]
-) -> Floats:
-    """The same in NumPy."""
+    y: Floats, samples: Floats, linear: NDArray[np.float64], offset: NDArray[np.float64]
+) -> tuple[Floats, Floats]:
+    """The same in NumPy. Positions half-way between two samples may go to the other one."""
     rows, columns = np.indices(y.shape)
-    offset = np.stack([columns - origin[0], rows - origin[1]], axis=-1)
-    u = (offset @ linear - shift) % len(tile)
-    base = np.floor(u).astype(int)
-    (a, b), (i, j) = np.moveaxis(u - base, -1, 0), np.moveaxis(base, -1, 0)
-    around = np.pad(tile, (0, 2), mode="wrap").astype(np.float64)
-    upper = around[j, i] * (1 - a) + around[j, i + 1] * a
-    lower = around[j + 1, i] * (1 - a) + around[j + 1, i + 1] * a
-    product = y * (upper * (1 - b) + lower * b)
+    turns = np.stack([columns, rows], axis=-1) @ linear.T + offset
+    u, v = np.moveaxis(np.floor(turns % 1 * 128 + 0.5).astype(int), -1, 0)
     down, across = (np.arange(0, size, REGION) for size in y.shape)
-    return np.asarray(np.add.reduceat(np.add.reduceat(product, down, axis=0), across, axis=1), np.float32)
+
+    def sums(product: Floats) -> Floats:
+        return np.asarray(np.add.reduceat(np.add.reduceat(product, down, axis=0), across, axis=1), np.float32)
+
+    return sums(y * samples[v % 128, u % 128]), sums(y * samples[(v + 64) % 128, (u + 64) % 128])
 
 
 def add_pattern(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:

@@ -192,9 +192,15 @@ def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, ratio: np.n
         _core.refine(ratio, np.eye(3), lines, 4)
     with pytest.raises(ValueError, match="reach"):
         _core.refine(ratio, np.eye(2), lines, 99)
-    table = np.zeros((530, 896), np.uint8)
+    table = np.zeros((530, 448), np.uint8)
     rows, columns = np.zeros((2, 32), np.int32), np.zeros((2, 32), np.int32)
-    for bad in ({"scales": 531}, {"rows": rows - 1}, {"turns": columns + 448}, {"table": table[:, :-2].copy()}):
+    for bad in (
+        {"scales": 531},
+        {"rows": rows - 1},
+        {"turns": columns + 448},
+        {"table": table[:, :-2].copy()},
+        {"table": table + 8},
+    ):
         with pytest.raises(ValueError, match="table"):
             _core.search(
                 **{"table": table, "rows": rows, "turns": columns, "scales": 5, "out": np.zeros((3, 4), np.int32)} | bad
