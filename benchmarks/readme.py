@@ -1,8 +1,8 @@
 """Copies the tables of the recorded results into README.md and docs/.
 
 A spot ``<!-- figures:NAME -->...<!-- /figures -->`` takes the table of ``benchmarks/results/NAME.json``, and
-``<!-- figures:NAME/PART -->`` one of several tables. Spots without a record are left alone. ``--check`` changes nothing
-and exits 1 if a page is out of date.
+``<!-- figures:NAME/PART -->`` one of several tables. A spot whose record or table is missing is reported and left
+alone. ``--check`` changes nothing and exits 1 if a page is out of date.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def fill(spot: re.Match[str]) -> str:
         return spot[0]
     record = json.loads(path.read_text(encoding="utf-8"))
     markdown = record["markdown"]
-    if part and part not in markdown:
-        raise SystemExit(f"{path.relative_to(ROOT)} has no table {part!r}, but {', '.join(markdown)}")
+    if part and part not in markdown:  # recorded by an earlier command, or with a choice of rows
+        print(f"no table {part!r} in {path.relative_to(ROOT)}, but {', '.join(markdown)}", file=sys.stderr)
+        return spot[0]
     body = markdown[part] if part else markdown if isinstance(markdown, str) else "\n\n".join(markdown.values())
     if "|" not in body:  # a sentence beside the tables, which name their origin
         return f"{start}{body}\n{end}"

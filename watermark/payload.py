@@ -12,11 +12,12 @@ import binascii
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark.errors import ParameterError, PayloadError
 from watermark.ops import polar
 

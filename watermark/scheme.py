@@ -7,11 +7,11 @@ import json
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from watermark._cache import cached_property
 from watermark.detection import Detection, Detections, over_keys
 from watermark.errors import ParameterError, PayloadError
 from watermark.key import Key, Keyring

@@ -31,11 +31,25 @@ Scratch scratch(int64_t floats) {
 // Floats that a kernel needs for its table of column positions: 96 bytes for eight pixels.
 int64_t columns_of(int64_t width) { return (width + 7) / 8 * 24; }
 
-Pixels pixels_of(const Tensor& tensor) {
-  const auto v = tensor.view<const uint8_t, 3>(kDLCPU);
+// T: type of the samples, const where they are only read.
+template <class T>
+Pixels pixels_as(const Tensor& tensor, Sample sample) {
+  const auto v = tensor.view<T, 3>(kDLCPU);
   require(v.shape[0] >= 1 && v.shape[1] >= 1, "pixels must not be empty");
   require(v.shape[2] >= 1 && v.shape[2] <= 4, "pixels must have 1 to 4 channels");
-  return {v.data, v.shape[0], v.shape[1], v.shape[2], v.strides[0], v.strides[1], v.strides[2]};
+  return {const_cast<std::remove_const_t<T>*>(v.data), sample, v.shape[0], v.shape[1], v.shape[2], v.strides[0], v.strides[1],
+          v.strides[2]};
+}
+
+template <bool written = false>
+Pixels pixels_of(const Tensor& tensor) {
+  const auto as = [&]<class T>(T, Sample sample) {
+    return pixels_as<std::conditional_t<written, T, const T>>(tensor, sample);
+  };
+  if (tensor.holds<uint16_t>()) return as(uint16_t{}, Sample::uint16);
+  if (tensor.holds<float>()) return as(float{}, Sample::float32);
+  if (tensor.holds<double>()) return as(double{}, Sample::float64);
+  return as(uint8_t{}, Sample::uint8);
 }
 
 void blur(py::handle image, py::handle taps, py::handle out, const std::string& isa) {
@@ -55,7 +69,8 @@ void blur(py::handle image, py::handle taps, py::handle out, const std::string& 
 }
 
 bool reduces(int64_t reduced, int64_t full, double factor) {
-  return reduced >= 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor;
+  // One output sample may cover less than its interval: a thin strip has no more to give.
+  return reduced == 1 || (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
 }
 
 // Luma, its low-pass and the cell means in bands that stay in the second-level cache.
@@ -65,7 +80,7 @@ void statistics(py::handle pixels, double factor, py::handle taps, py::handle me
   const Pixels p = pixels_of(pixels_);
   const auto t = taps_.dense<const float, 1>();
   const auto m = means_.dense<float, 3>();
-  require(factor >= 1, "factor must be at least 1");
+  require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
   require(reduces(height, p.height, factor) && reduces(width, p.width, factor), "the reduced shape does not fit");
   require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
   require(m.shape[0] == 3 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
@@ -133,10 +148,11 @@ void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, doubl
   const Tensor pixels_(pixels, "pixels"), tile_(tile, "tile"), amplitude_(amplitude, "amplitude"), out_(out, "out");
   const Pixels p = pixels_of(pixels_);
   const auto t = tile_.dense<const float, 2>(), a = amplitude_.dense<const float, 2>();
-  const auto o = out_.dense<uint8_t, 3>();
+  const Pixels o = pixels_of<true>(out_);
   require(t.shape[0] == t.shape[1] && t.shape[0] >= 4, "tile must be a square of at least 4");
-  require(a.size() > 0 && factor >= 1, "amplitude must not be empty, and factor at least 1");
-  require(o.shape[0] == p.height && o.shape[1] == p.width && o.shape[2] == p.channels, "out must have the shape of pixels");
+  require(a.size() > 0 && std::isfinite(factor) && factor >= 1, "amplitude must not be empty, and factor at least 1");
+  require(o.height == p.height && o.width == p.width && o.channels == p.channels && o.sample == p.sample,
+          "out must have the shape and the type of pixels");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   const Scratch wide = scratch(t.shape[0] * p.width);
@@ -145,7 +161,7 @@ void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, doubl
   });
   parallel_for(p.height, rows_per_task, [&](int64_t begin, int64_t end) {
     const Scratch s = scratch(columns_of(p.width) + 3 * p.width + a.shape[1] + 40);
-    kernel.add_pattern(p, wide.get(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o.data, s.get());
+    kernel.add_pattern(p, wide.get(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o, s.get());
   });
 }
 
@@ -267,7 +283,8 @@ int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scal
   require(angles == 448, "table must have 448 columns");
   require(lines >= 2 && lines <= 36 && lines % 2 == 0, "an even number of at most 36 lines can be added up in a byte");
   require(a.shape[0] == hypotheses && a.shape[1] == lines, "rows and turns must have one shape");
-  require(o.shape[1] == 4, "out must have 4 columns");
+  require(o.shape[0] >= 1 && o.shape[1] == 4, "out must have at least one row, of 4 columns");
+  require(scales >= 0 && scales <= t.shape[0], "every line must stay in the table at every scale");
   uint8_t seen = 0;
   for (int64_t i = 0; i < t.size(); ++i) seen |= t.data[i];
   require(seen <= 7, "table must hold numbers up to 7");

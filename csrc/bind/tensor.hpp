@@ -45,12 +45,17 @@ class Tensor {
   int device() const { return device_.device_id; }
   void* stream() const { return stream_; }  // torch's current CUDA stream, else the default stream
 
+  template <class T>
+  bool holds() const {
+    return dtype_.code == code_of<T>() && dtype_.bits == 8 * sizeof(T) && dtype_.lanes == 1;
+  }
+
   // View with checked dtype, rank, device and, for a non-const T, write access.
   template <class T, int N>
   View<T, N> view(int device_type) const {
     using Element = std::remove_const_t<T>;
-    constexpr uint8_t code = std::is_floating_point_v<Element> ? kDLFloat : std::is_signed_v<Element> ? kDLInt : kDLUInt;
-    if (dtype_.code != code || dtype_.bits != 8 * sizeof(Element) || dtype_.lanes != 1)
+    constexpr uint8_t code = code_of<Element>();
+    if (!holds<Element>())
       fail<py::type_error>("has the wrong dtype: expected " + std::string(code == kDLFloat ? "float" : code == kDLInt ? "int" : "uint") +
                            std::to_string(8 * sizeof(Element)));
     if (ndim_ != N) fail<py::value_error>("has " + std::to_string(ndim_) + " dimensions instead of " + std::to_string(N));
@@ -84,7 +89,13 @@ class Tensor {
  private:
   static constexpr int max_dimensions = 8;
 
+  template <class T>
+  static constexpr uint8_t code_of() {
+    return std::is_floating_point_v<T> ? kDLFloat : std::is_signed_v<T> ? kDLInt : kDLUInt;
+  }
+
   void from_numpy(const py::array& a) {
+    if (a.itemsize() < 1) fail<py::type_error>("has items of no size");
     const py::dtype type = a.dtype();
     if (type.byteorder() == '>') fail<py::type_error>("is big endian");
     const char kind = type.kind();

@@ -4,9 +4,13 @@
 
 namespace watermark {
 
-// A uint8 picture of shape (height, width, channels) with any strides, in bytes.
+// What a picture is made of: integers over their full range, or floats in [0, 1].
+enum class Sample { uint8, uint16, float32, float64 };
+
+// A picture of shape (height, width, channels) with any strides, in samples.
 struct Pixels {
-  const uint8_t* data;
+  void* data;
+  Sample sample;
   int64_t height, width, channels;
   int64_t row, column, channel;
 };
@@ -48,7 +52,7 @@ struct Kernels {
   void (*widen_tile)(const float* tile, int64_t period, double factor, int64_t begin, int64_t end, int64_t width,
                      float* wide);
   void (*add_pattern)(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                      int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch);
+                      int64_t across, double factor, int64_t begin, int64_t end, const Pixels& out, float* scratch);
 
   void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* samples, const double* g,
                          const double* offset, int64_t begin, int64_t end, float* found, float* elsewhere);

@@ -56,7 +56,7 @@ void weigh_rows(const float* high, int64_t width, const float* weight, int64_t d
 }
 
 void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                      int64_t across, double factor, int64_t begin, int64_t end, uint8_t* out, float* scratch) {
+                      int64_t across, double factor, int64_t begin, int64_t end, const Pixels& out, float* scratch) {
   Between8* horizontal = reinterpret_cast<Between8*>(scratch);
   between_columns(p.width, cell * factor, across, horizontal);
   add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + column_floats(p.width));

@@ -13,6 +13,27 @@ WM_FN T round_even(T x) {
   return (x + 12582912.0f) - 12582912.0f;
 }
 
+template <class T>
+WM_FN T within(T x, T top) {
+  return x < 0 ? T(0) : x > top ? top : x;
+}
+
+// A sample in grey levels, 0 to 255.
+WM_FN float level_of(uint8_t v) { return v; }
+WM_FN float level_of(uint16_t v) { return v * (1.0f / 257.0f); }
+WM_FN float level_of(float v) { return v * 255.0f; }
+WM_FN float level_of(double v) { return static_cast<float>(v * 255.0); }
+
+// A sample moved by so many grey levels, in steps of its own type, and saturated.
+WM_FN uint8_t moved(uint8_t v, float levels) {
+  return static_cast<uint8_t>(within(v + static_cast<int32_t>(round_even(levels)), 255));
+}
+WM_FN uint16_t moved(uint16_t v, float levels) {
+  return static_cast<uint16_t>(within(v + static_cast<int32_t>(round_even(levels * 257.0f)), 65535));
+}
+WM_FN float moved(float v, float levels) { return within(v + levels * (1.0f / 255.0f), 1.0f); }
+WM_FN double moved(double v, float levels) { return within(v + levels * (1.0 / 255.0), 1.0); }
+
 // Weights of Catmull-Rom interpolation at fraction t between the second and the third sample.
 WM_FN void catmull_rom(float t, float (&w)[4]) {
   w[0] = ((-0.5f * t + 1.0f) * t - 0.5f) * t;
@@ -37,16 +58,33 @@ WM_FN Between between_cells(int64_t pixel, double scale, int64_t cells) {
 
 #ifndef __CUDACC__
 
-static inline void luma_row(const Pixels& p, int64_t y, float* out) {
-  const uint8_t* row = p.data + y * p.row;
-  if (p.channels < 3) {
-    for (int64_t x = 0; x < p.width; ++x) out[x] = row[x * p.column];
-  } else if (p.channel == 1 && p.column == 3) {
-    for (int64_t x = 0; x < p.width; ++x) out[x] = luma_of(row[3 * x], row[3 * x + 1], row[3 * x + 2]);
-  } else {
-    const uint8_t *g = row + p.channel, *b = g + p.channel;
-    for (int64_t x = 0; x < p.width; ++x) out[x] = luma_of(row[x * p.column], g[x * p.column], b[x * p.column]);
+// Calls body with a value of the type that the samples have.
+template <class F>
+WM_FN void with_type(Sample sample, F body) {
+  switch (sample) {
+    case Sample::uint8: return body(uint8_t{});
+    case Sample::uint16: return body(uint16_t{});
+    case Sample::float32: return body(float{});
+    case Sample::float64: return body(double{});
   }
+}
+
+template <class T>
+static inline void luma_of_samples(const T* row, const Pixels& p, float* out) {
+  const T *g = row + p.channel, *b = g + p.channel;
+  if (p.channels < 3) {
+    for (int64_t x = 0; x < p.width; ++x) out[x] = level_of(row[x * p.column]);
+  } else if (p.channel == 1 && p.column == 3) {
+    for (int64_t x = 0; x < p.width; ++x)
+      out[x] = luma_of(level_of(row[3 * x]), level_of(row[3 * x + 1]), level_of(row[3 * x + 2]));
+  } else {
+    for (int64_t x = 0; x < p.width; ++x)
+      out[x] = luma_of(level_of(row[x * p.column]), level_of(g[x * p.column]), level_of(b[x * p.column]));
+  }
+}
+
+static inline void luma_row(const Pixels& p, int64_t y, float* out) {
+  with_type(p.sample, [&](auto type) { luma_of_samples(static_cast<const decltype(type)*>(p.data) + y * p.row, p, out); });
 }
 
 WM_FN double least(double a, double b) { return a < b ? a : b; }
@@ -310,19 +348,53 @@ static inline void widen_tile(const float* tile, int64_t period, double factor, 
   }
 }
 
-WM_FN uint8_t add_saturated(uint8_t value, int32_t delta) {
-  const int32_t sum = value + delta;
-  return static_cast<uint8_t>(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+// One row of every colour moved by its grey levels; alpha stays.
+template <class T>
+static inline void move_row(const T* from, const Pixels& p, const float* levels, const Pixels& out, T* to) {
+  // Copies: as far as the compiler knows, writing bytes may change anything that a reference leads to.
+  const int64_t width = p.width, step = p.column, out_step = out.column;
+  const int64_t colours = p.channels - (p.channels % 2 == 0);
+  for (int64_t c = 0; c < p.channels; ++c, from += p.channel, to += out.channel) {
+    if (c >= colours)
+      for (int64_t x = 0; x < width; ++x) to[x * out_step] = from[x * step];
+    else if (step == 1 && out_step == 1)
+      for (int64_t x = 0; x < width; ++x) to[x] = moved(from[x], levels[x]);
+    else
+      for (int64_t x = 0; x < width; ++x) to[x * out_step] = moved(from[x * step], levels[x]);
+  }
 }
 
-// Rows [begin, end) of the picture plus the pattern. `out` is packed. scratch: across + 8 + 3 (width + 8) floats.
+// The same for bytes in packed triples. steps: 3 (width + 8) of scratch.
+static inline void move_packed_row(const uint8_t* from, int64_t width, const float* levels, int16_t* steps, uint8_t* to) {
+  for (int64_t i = 0; i < width; i += 8) {
+    const i16x8 d = __builtin_convertvector(__builtin_convertvector(round_even(load<f32x8>(levels + i)), i32x8), i16x8);
+    store(steps + 3 * i, __builtin_shuffle(d, i16x8{0, 0, 0, 1, 1, 1, 2, 2}));
+    store(steps + 3 * i + 8, __builtin_shuffle(d, i16x8{2, 3, 3, 3, 4, 4, 4, 5}));
+    store(steps + 3 * i + 16, __builtin_shuffle(d, i16x8{5, 5, 6, 6, 6, 7, 7, 7}));
+  }
+  const int64_t count = 3 * width;
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    i16x16 sum = __builtin_convertvector(load<u8x16>(from + i), i16x16) + load<i16x16>(steps + i);
+    sum = sum < 0 ? i16x16{} : sum;
+    sum = sum > 255 ? i16x16{} + int16_t{255} : sum;
+    store(to + i, __builtin_convertvector(sum, u8x16));
+  }
+  for (; i < count; ++i) to[i] = static_cast<uint8_t>(within(from[i] + steps[i], 255));
+}
+
+WM_FN bool packed_bytes(const Pixels& p) {
+  return p.sample == Sample::uint8 && p.channels == 3 && p.channel == 1 && p.column == 3;
+}
+
+// Rows [begin, end) of the picture plus the pattern. `out` has its type and shape, and strides of its own.
+// scratch: across + 8 + 3 (width + 8) floats.
 static inline void add_pattern(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
                                int64_t across, const Between8* horizontal, double factor, int64_t begin, int64_t end,
-                               uint8_t* out, float* scratch) {
+                               const Pixels& out, float* scratch) {
   float *mixed = scratch, *line = scratch + across + 8;
-  int16_t* delta = reinterpret_cast<int16_t*>(line + p.width + 8);
-  const int64_t colours = p.channels - (p.channels % 2 == 0);
-  const bool packed_rgb = p.channels == 3 && p.channel == 1 && p.column == 3;
+  int16_t* steps = reinterpret_cast<int16_t*>(line + p.width + 8);
+  const bool packed = packed_bytes(p) && packed_bytes(out);
   for (int64_t y = begin; y < end; ++y) {
     expand_row(amplitude, across, between_cells(y, cell * factor, down), down, horizontal, p.width, mixed, line);
     const double u = (static_cast<double>(y) + 0.5) / factor - 0.5;
@@ -332,53 +404,35 @@ static inline void add_pattern(const Pixels& p, const float* wide, int64_t perio
     const float* rows[4];
     for (int k = 0; k < 4; ++k)
       rows[k] = wide + (((static_cast<int64_t>(base) + k - 1) % period + period) % period) * p.width;
-#define WM_DELTA(T, x)                                                                                        \
+#define WM_LEVELS(T, x)                                                                                       \
   const T pattern = w[0] * load<T>(rows[0] + x) + w[1] * load<T>(rows[1] + x) + w[2] * load<T>(rows[2] + x) + \
                     w[3] * load<T>(rows[3] + x);                                                              \
-  store(line + x, round_even(pattern * load<T>(line + x)))
-#define WM_PLAIN_DELTA(T, x) store(line + x, round_even(load<T>(rows[1] + x) * load<T>(line + x)))
+  store(line + x, pattern * load<T>(line + x))
+#define WM_PLAIN_LEVELS(T, x) store(line + x, load<T>(rows[1] + x) * load<T>(line + x))
     // On the tile's own grid the cubic weights are exactly 0, 1, 0, 0.
     int64_t x = 0;
     if (factor == 1.0) {
-      for (; x + 8 <= p.width; x += 8) WM_PLAIN_DELTA(f32x8, x);
-      for (; x < p.width; ++x) WM_PLAIN_DELTA(float, x);
+      for (; x + 8 <= p.width; x += 8) WM_PLAIN_LEVELS(f32x8, x);
+      for (; x < p.width; ++x) WM_PLAIN_LEVELS(float, x);
     } else {
       for (; x + 8 <= p.width; x += 8) {
-        WM_DELTA(f32x8, x);
+        WM_LEVELS(f32x8, x);
       }
       for (; x < p.width; ++x) {
-        WM_DELTA(float, x);
+        WM_LEVELS(float, x);
       }
     }
-#undef WM_PLAIN_DELTA
-#undef WM_DELTA
-    const uint8_t* from = p.data + y * p.row;
-    uint8_t* to = out + y * p.width * p.channels;
-    if (packed_rgb) {
-      for (int64_t i = 0; i < p.width; i += 8) {
-        const i16x8 d = __builtin_convertvector(__builtin_convertvector(load<f32x8>(line + i), i32x8), i16x8);
-        store(delta + 3 * i, __builtin_shuffle(d, i16x8{0, 0, 0, 1, 1, 1, 2, 2}));
-        store(delta + 3 * i + 8, __builtin_shuffle(d, i16x8{2, 3, 3, 3, 4, 4, 4, 5}));
-        store(delta + 3 * i + 16, __builtin_shuffle(d, i16x8{5, 5, 6, 6, 6, 7, 7, 7}));
+#undef WM_PLAIN_LEVELS
+#undef WM_LEVELS
+    with_type(p.sample, [&](auto type) {
+      using T = decltype(type);
+      const T* from = static_cast<const T*>(p.data) + y * p.row;
+      T* to = static_cast<T*>(out.data) + y * out.row;
+      if constexpr (sizeof(T) == 1) {
+        if (packed) return move_packed_row(from, p.width, line, steps, to);
       }
-      const int64_t count = 3 * p.width;
-      int64_t i = 0;
-      for (; i + 16 <= count; i += 16) {
-        i16x16 sum = __builtin_convertvector(load<u8x16>(from + i), i16x16) + load<i16x16>(delta + i);
-        sum = sum < 0 ? i16x16{} : sum;
-        sum = sum > 255 ? i16x16{} + int16_t{255} : sum;
-        store(to + i, __builtin_convertvector(sum, u8x16));
-      }
-      for (; i < count; ++i) to[i] = add_saturated(from[i], delta[i]);
-    } else {
-      for (int64_t i = 0; i < p.width; ++i) {
-        const int32_t d = static_cast<int32_t>(line[i]);
-        for (int64_t c = 0; c < p.channels; ++c) {
-          const uint8_t value = from[i * p.column + c * p.channel];
-          to[i * p.channels + c] = c < colours ? add_saturated(value, d) : value;
-        }
-      }
-    }
+      move_row(from, p, line, out, to);
+    });
   }
 }
 

@@ -368,3 +368,22 @@ def test_any_array_is_filled_or_refused(shape, dtype, order, step, offset, write
     else:
         assert good
         assert np.array_equal(array, expected_words(array.size))
+
+
+def test_items_of_no_size_are_refused():
+    with pytest.raises(TypeError):
+        core.half_normal(np.empty(3, "V0"), np.empty(3, np.float32))
+
+
+@pytest.mark.parametrize(("scales", "rows"), [(2**63 - 1, 3), (-1, 3), (5, 0)])
+def test_searches_stay_in_their_table(scales, rows):
+    table, lines = np.zeros((530, 448), np.uint8), np.full((2, 32), 7, np.int32)
+    with pytest.raises(ValueError, match=r"table|row"):
+        core.search(table, lines, lines, scales, np.zeros((rows, 4), np.int32))
+
+
+@pytest.mark.parametrize("factor", [np.inf, np.nan, 0.0])
+def test_reductions_are_finite(factor):
+    taps, means = np.ones(3, np.float32), np.zeros((3, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="factor"):
+        core.statistics(np.zeros((4, 4, 3), np.uint8), factor, taps, means, 1, 1, None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
 import typer
 from typer.core import TyperGroup
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_MAX_PROFILE_BYTES = 1 << 20
 HEX = "hex:"
 """What a message starts with that is given in hexadecimal digits."""
 
@@ -41,7 +44,13 @@ class Commands(TyperGroup):
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # the reader of a pipe has had enough, which is no error of ours
                 report(f"error: {explain(error)}")
-                raise typer.Exit(2) from None
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except Exception:
+                # Not 1, which says that nothing is marked.
+                traceback.print_exc()
+                report("error: this is a defect of watermark; please report the lines above")
+            raise typer.Exit(2)
 
 
 def report(line: str) -> None:
@@ -75,6 +84,27 @@ def load_keys(paths: Sequence[Path]) -> list[Key]:
     from watermark import Key
 
     return [Key.load(path) for path in paths]
+
+
+def load_mark(keys: Sequence[Path], scheme: str, payload_bits: int, profile: Path | None) -> Any:
+    """The scheme for pictures that the user asked for, by name or by a profile; the first key marks, all detect.
+
+    Raises:
+        ParameterError: There is no such scheme, it is not for pictures, or the file is no profile.
+    """
+    import watermark
+
+    ring = watermark.Keyring(load_keys(keys))
+    if profile is None:
+        mark = watermark.load(scheme, ring, payload_bits=payload_bits)
+    else:
+        text = profile.read_bytes()[:_MAX_PROFILE_BYTES].decode("utf-8", "replace")
+        if not text.lstrip().startswith("{"):
+            raise ParameterError(f"{shown(profile)} is no profile: save what scheme.profile() returns")
+        mark = watermark.load(text, ring)
+    if mark.info.modality != "image":
+        raise ParameterError(f"{mark.name} marks {mark.info.modality}s, not pictures: use it from Python")
+    return mark
 
 
 def to_payload(message: str) -> bytes:

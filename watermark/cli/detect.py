@@ -1,12 +1,13 @@
 """``watermark detect``."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from watermark.cli.common import console, explain, for_each, load_keys, report, shown, to_message, to_power
+from watermark.cli.common import console, explain, for_each, load_mark, report, shown, to_message, to_power
 from watermark.errors import MediaError
 
 if TYPE_CHECKING:
@@ -28,25 +29,48 @@ def detect(
     ],
     scheme: Annotated[str, typer.Option(help="How it was marked.")] = "image.spectral",
     payload_bits: Annotated[int, typer.Option(help="Longest message, in bits, as when marking.")] = 64,
+    profile: Annotated[
+        Path | None, typer.Option(help="File of a scheme's profile, instead of both.", show_default=False)
+    ] = None,
     fpr: Annotated[float, typer.Option(help="False-positive rate of a verdict.", callback=_probability)] = 1e-6,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for pictures of where the marks lie.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing maps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per line, as they come.")] = False,
 ) -> None:
     """Tests pictures for marks, and reads the messages.
 
+    With --maps, each picture with a mark is drawn with a heat map over it: what was pasted or erased shows in red.
+
     Exit code: 0 if some are marked, 1 if none is, 2 if there were errors.
     """
-    import watermark
     from watermark import media
 
     if as_json and as_lines:
         raise typer.BadParameter("choose one of --json and --jsonl")
-    mark = watermark.load(scheme, watermark.Keyring(load_keys(keys)), payload_bits=payload_bits)
+    mark = load_mark(keys, scheme, payload_bits, profile)
     found = media.find(inputs)
+    targets = {source: _target(maps, relative) for source, relative in found.files.items()} if maps else {}
+    uses = Counter(targets.values())
 
-    def work(source: Path) -> "tuple[Detection, bool]":
-        detection = mark.detect(media.read(source))
-        return detection, detection.detected(fpr)
+    def work(source: Path) -> "tuple[Detection, bool, Path | None]":
+        target = targets.get(source)
+        if target and uses[target] > 1:
+            raise FileExistsError(f"{shown(source)}: the map of another input would become {shown(target)} too")
+        if target and target.exists() and not force:
+            raise FileExistsError(f"{shown(target)} exists; --force replaces it")
+        picture = media.read(source)
+        detection = mark.detect(picture)
+        detected = detection.detected(fpr)
+        if not (target and detected and "presence" in detection.details):
+            return detection, detected, None
+        from watermark.cli import heatmap
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        media.write(heatmap.draw(shown(source.name), picture, detection), target, overwrite=force)
+        return detection, detected, target
 
     rows: list[dict[str, Any]] = []
 
@@ -61,18 +85,28 @@ def detect(
         if isinstance(result, (MediaError, OSError)):
             add({"path": str(source), "error": explain(result, source)})
         else:
-            detection, detected = result
-            add({"path": str(source), "detected": detected} | detection.to_dict())
+            detection, detected, target = result
+            drawn = {"map": target and str(target)} if maps else {}
+            add({"path": str(source), "detected": detected} | drawn | detection.to_dict())
+            if maps and detected and not target:
+                report(f"warning: {shown(source)}: no map, since the mark is too faint to tell where it lies")
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif not as_lines:
         _print_table([row for row in rows if "error" not in row])
+        if count := sum(bool(row.get("map")) for row in rows):
+            console().print(f"Wrote {count} map{'s' * (count > 1)} in {shown(maps or '')}.")
         for error in [row["error"] for row in rows if "error" in row]:
             report(f"error: {error}")
     if any("error" in row for row in rows):
         raise typer.Exit(2)
     if not any(row["detected"] for row in rows):
         raise typer.Exit(1)
+
+
+def _target(maps: Path, relative: Path) -> Path:
+    """Where the map of a picture goes; its suffix stays in the name, so that a.jpg and a.png do not meet."""
+    return maps / relative.with_name(f"{relative.name}.presence.png")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watermark.cli.common import explain, for_each, load_keys, report, shown, to_payload
+from watermark.cli.common import explain, for_each, load_mark, report, shown, to_payload
 from watermark.errors import MediaError
 
 if TYPE_CHECKING:
@@ -26,18 +26,19 @@ def embed(
     ],
     scheme: Annotated[str, typer.Option(help="How to mark.")] = "image.spectral",
     payload_bits: Annotated[int, typer.Option(help="Longest message, in bits.")] = 64,
+    profile: Annotated[
+        Path | None, typer.Option(help="File of a scheme's profile, instead of both.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Marks pictures with a key and a message.
 
     Metadata is kept. A bad file among many is reported and the rest goes on; the exit code is then 2.
     """
-    import watermark
     from watermark import media
 
     payload = to_payload(message)
-    (secret,) = load_keys([key])
-    mark = watermark.load(scheme, secret, payload_bits=payload_bits)
+    mark = load_mark([key], scheme, payload_bits, profile)
     found = media.find(inputs)
     single = len(inputs) == 1 and Path(inputs[0]).is_file()
     targets = _targets(found, output, single=single)
@@ -64,7 +65,7 @@ def embed(
     done = len(targets) + len(found.unmatched) - len(failures)
     if done:
         files = shown(targets.popitem()[1]) if single else f"{done} file{'s' * (done > 1)} in {shown(output)}"
-        typer.echo(f"Wrote {files} with key {secret.id}.")
+        typer.echo(f"Wrote {files} with key {mark.key.id}.")
     if failures:
         raise typer.Exit(2)
 

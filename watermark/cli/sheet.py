@@ -121,8 +121,8 @@ def draw(title: str, facts: str, original: Image.Image, marked: Image.Image, loo
     below = top + large_height + GAP
     page = Image.new("RGB", (WIDTH, below + rows * (small_height + GAP) - GAP + MARGIN), PAPER)
     pen = ImageDraw.Draw(page)
-    _text(pen, (MARGIN, MARGIN - 6), title, 48, INK, WIDTH - 2 * MARGIN)
-    _text(pen, (MARGIN, MARGIN + 66), facts, 23, MUTED, WIDTH - 2 * MARGIN)
+    write(pen, (MARGIN, MARGIN - 6), title, 48, INK, WIDTH - 2 * MARGIN)
+    write(pen, (MARGIN, MARGIN + 66), facts, 23, MUTED, WIDTH - 2 * MARGIN)
 
     panels = [
         ("Original", original, None),
@@ -133,9 +133,9 @@ def draw(title: str, facts: str, original: Image.Image, marked: Image.Image, loo
         x = MARGIN + column * (large + GAP)
         _card(page, pen, (x, top, large, large_height), LARGE_CAPTION, picture, large / original.width)
         y = top + large_height - 52
-        _text(pen, (x + PADDING, y), name, 25, INK, large // 2)
+        write(pen, (x + PADDING, y), name, 25, INK, large // 2)
         if look is not None:
-            _verdict(pen, x + large - PADDING, y + 1, look, align_right=True)
+            verdict(pen, x + large - PADDING, y + 1, look.detection.log10_p, marked=look.marked, align_right=True)
 
     for index, look in enumerate(looks[1:]):
         row, column = divmod(index, SMALL_COLUMNS)
@@ -143,10 +143,10 @@ def draw(title: str, facts: str, original: Image.Image, marked: Image.Image, loo
         place = (x, y, small, small_height)
         _card(page, pen, place, SMALL_CAPTION, look.picture, small / original.width, faded=look.faded)
         y += small_height - SMALL_CAPTION + 18
-        _text(pen, (x + PADDING, y), look.name, 23, INK, small - 2 * PADDING)
-        _verdict(pen, x + PADDING, y + 46, look)
+        write(pen, (x + PADDING, y), look.name, 23, INK, small - 2 * PADDING)
+        verdict(pen, x + PADDING, y + 46, look.detection.log10_p, marked=look.marked)
         if look.message:
-            _text(pen, (x + small - PADDING, y + 47), f"“{look.message}”", 21, INK, small // 2 - 2 * PADDING, "ra")
+            write(pen, (x + small - PADDING, y + 47), f"“{look.message}”", 21, INK, small // 2 - 2 * PADDING, "ra")
     return page
 
 
@@ -177,25 +177,27 @@ def _card(
     page.paste(thumbnail, (x + (width - size[0]) // 2, y + (image_height - size[1]) // 2), thumbnail)
 
 
-def _verdict(pen: ImageDraw.ImageDraw, x: int, y: int, look: Look, *, align_right: bool = False) -> None:
-    """A pill such as "marked  p = 10^-38", with a raised exponent."""
-    word = "marked" if look.marked else "no mark"
-    log10_p = look.detection.log10_p
+def verdict(
+    pen: ImageDraw.ImageDraw, x: int, y: int, log10_p: float, *, marked: bool, align_right: bool = False
+) -> int:
+    """A pill such as "marked  p = 10^-38", with a raised exponent; its width in pixels."""
+    word = "marked" if marked else "no mark"
     base, exponent = ("p = 10", f"{log10_p:.0f}") if log10_p <= -2 else (f"p = {10.0**log10_p:.2f}", "")
-    normal, raised = _font(20), _font(14)
+    normal, raised = font(20), font(14)
     widths = [normal.getlength(word + "   "), normal.getlength(base), raised.getlength(exponent)]
     width = round(sum(widths)) + 28
     if align_right:
         x -= width
-    pen.rounded_rectangle((x, y - 4, x + width, y + 30), 17, PALE_GREEN if look.marked else MAT)
-    at, color = x + 14.0, GREEN if look.marked else MUTED
+    pen.rounded_rectangle((x, y - 4, x + width, y + 30), 17, PALE_GREEN if marked else MAT)
+    at, color = x + 14.0, GREEN if marked else MUTED
     parts = [(word, normal, 0), (base, normal, 0), (exponent, raised, 8)]
-    for (text, font, rise), length in zip(parts, widths, strict=True):
-        pen.text((at, y + 21 - rise), text, color, font, anchor="ls")
+    for (text, face, rise), length in zip(parts, widths, strict=True):
+        pen.text((at, y + 21 - rise), text, color, face, anchor="ls")
         at += length
+    return width
 
 
-def _text(
+def write(
     pen: ImageDraw.ImageDraw,
     place: tuple[int, int],
     text: str,
@@ -205,11 +207,12 @@ def _text(
     anchor: str = "la",
 ) -> None:
     """Text on one line, cut with an ellipsis where it would be wider than `width`."""
-    font = _font(size)
-    while font.getlength(text) > width and len(text) > 1:
+    face = font(size)
+    while face.getlength(text) > width and len(text) > 1:
         text = text[:-2].rstrip() + "…"
-    pen.text(place, text, color, font, anchor)
+    pen.text(place, text, color, face, anchor)
 
 
-def _font(size: int) -> Font:
+def font(size: int) -> Font:
+    """The face of all drawings, `size` pixels high."""
     return ImageFont.load_default(size)

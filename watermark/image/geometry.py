@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark.image.perceptual import Statistics
 from watermark.ops import lattice
 from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, whiten

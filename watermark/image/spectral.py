@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.image.geometry import (
@@ -104,7 +104,10 @@ class _Look(NamedTuple):
 
 
 class SpectralMark(MediaScheme):
-    """The mark `image.spectral`. Media are pictures: NumPy uint8 (H, W[, C]), PIL images, torch uint8 (C, H, W).
+    """The mark `image.spectral`. Media are pictures: NumPy (H, W[, C]), torch (C, H, W) on the CPU, PIL images.
+
+    Arrays and tensors are uint8, uint16 (0 to 65535), or float16, float32 or float64 in [0, 1]; PIL images have mode L,
+    LA, RGB, RGBA or I;16. One or two channels are grey, three or four RGB; the last of two or four is alpha.
 
     The null is a bound that holds for any picture. Given the picture and the sync key, the payload statistics are sums
     of fixed numbers with independent fair signs; so normalised symbol sums have sub-Gaussian squares (energy test), and
@@ -152,10 +155,11 @@ class SpectralMark(MediaScheme):
             payload: The message, at most ``payload_bits // 8`` bytes; None leaves it empty.
 
         Returns:
-            A picture of the same type, shape and mode.
+            A picture of the same type, dtype, shape and mode. The mark is as fine as the samples are: it is rounded to
+            whole grey levels in 8 bits only.
 
         Raises:
-            MediaError: Not a picture of 8 bits a channel, or too small.
+            MediaError: Not a picture of an accepted type, floats outside [0, 1], or too small.
             PayloadError: The message does not fit.
         """
         symbols = self._code.encode(payload)

@@ -7,23 +7,26 @@ of a key and message has the same sign pattern.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
-from watermark.ops.normal import pack_bits, signed_normal
+from watermark.ops._native import is_cuda
+from watermark.ops.normal import pack_bits, signed_normal, unpack_bits
 from watermark.ops.sign_pad import sign_votes
 from watermark.payload import Frame
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import LN10, log_majority_tail
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -97,15 +100,39 @@ class GaussianShading(LatentScheme):
 
     def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> list[Detection]:
         bits, agreement = sign_votes(z, tables, self._frame.size)
+        if (agreement < 0).any():  # a sum is not finite
+            largest = float(abs(z).max())
+            if not math.isfinite(largest):
+                raise MediaError("the latent holds values that are not finite")
+            bits, agreement = sign_votes(z / largest, tables, self._frame.size)
         return [
-            self._verdict(packed.tobytes(), agreed, key_id)
-            for packed, agreed in zip(bits, agreement.tolist(), strict=True)
+            self._verdict(packed.tobytes(), agreed, key_id, partial(self._carries, row, tables, packed))
+            for row, packed, agreed in zip(z, bits, agreement.tolist(), strict=True)
         ]
 
-    def _verdict(self, packed: bytes, agreed: int, key_id: str) -> Detection:
-        if agreed < 0:
-            raise MediaError("the latent holds values that are not finite, or too large to add up")
+    def _verdict(self, packed: bytes, agreed: int, key_id: str, carries: Callable[[], bool]) -> Detection:
         log10_p = float(self._log10_tail[agreed])
         payload = self._frame.decode(packed)
-        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD
-        return Detection(self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched)
+        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD and (self._frame.framed or carries())
+        return Detection(
+            self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched, self._details
+        )
+
+    def _carries(self, row: Any, pad: NDArray[np.uint32], packed: NDArray[np.uint8]) -> bool:
+        """Whether the votes vouch for every bit of a message without a checksum.
+
+        A wrong bit has at most an even chance of each vote, so it gets m of n with probability at most
+        exp(-2 (m - n/2)^2 / n) (Hoeffding); over all bits that may add up to 2^-16.
+        """
+        size = self._frame.size
+        symbol = np.arange(self._elements) % size
+        votes = np.signbit(np.asarray(row.cpu() if is_cuda(row) else row)) ^ unpack_bits(pad, self._elements)
+        agreeing = np.bincount(symbol, votes == np.unpackbits(packed, count=size)[symbol], size)
+        half = np.bincount(symbol, minlength=size) / 2
+        wrong = np.exp(-(np.maximum(agreeing - half, 0) ** 2) / half)
+        return bool(wrong.sum() <= 2.0**-16)
+
+    @cached_property
+    def _details(self) -> dict[str, Any]:
+        floor = 10.0 ** float(self._log10_tail[-1])
+        return {"p_floor": floor} if floor > 0 else {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import PIL.Image
 import PIL.ImageFile
 import PIL.ImageOps
@@ -24,12 +25,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from watermark.errors import MediaError, ParameterError
-from watermark.media.pixels import Pixels, to_pillow
+from watermark.media.pixels import DEEP_MODE, Pixels, to_pillow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -46,11 +46,13 @@ SUFFIXES = frozenset(_WRITABLE) | {".gif"}
 
 _DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
 _WITHOUT_ALPHA = ("JPEG", "BMP")
+_WITH_16_BITS = ("PNG", "TIFF")
+_GREY_MODES = ("L", "LA", DEEP_MODE)
 _METADATA_BYTES = 32 << 20
 _AVIF_HIGH_BIT_DEPTH = 0x40
 _DEEP = (
-    "{name}: {found} bits per channel; more than 8 are not supported yet, and reducing them unasked would lose detail: "
-    "convert the file to 8 bits first"
+    "{name}: {found} bits per channel; more than 8 are read as 16 bits of grey without alpha only, and reducing them "
+    "unasked would lose detail: convert the file to 8 bits, or decode it yourself and pass a uint16 or float array"
 )
 
 # The TIFF tags that describe the picture; the others lay out the file and would be wrong in any other file.
@@ -77,22 +79,22 @@ def read(source: str | os.PathLike[str] | IO[bytes] | bytes, *, max_pixels: int 
     """Reads a picture, fully decoded and upright.
 
     Sizes and formats are checked in the header, before anything is decoded. JPEG, PNG, WebP, TIFF, AVIF, BMP and GIF
-    are read, of one frame and at most 8 bits per channel. Of a JPEG with several pictures (a gain map or a preview
-    beside the photo) the first is read.
+    are read, of one frame and 8 bits per channel, PNG and TIFF also of 16 bits if they are grey without alpha. Of a
+    JPEG with several pictures (a gain map or a preview beside the photo) the first is read.
 
     Args:
         source: a path, a binary file object, or the bytes of a file.
         max_pixels: most pixels that are decoded, width x height.
 
     Returns:
-        A picture of mode L, LA, RGB or RGBA: palettes, 1-bit and colour-keyed pictures become these, CMYK, YCbCr and
-        LAB become RGB. The EXIF orientation is applied to the pixels and removed. ``format`` is kept; ``info`` holds
-        what the file had of ``exif`` (unless damaged), ``icc_profile``, ``xmp``, ``dpi``, and of a JPEG its
-        quantisation tables and subsampling under ``jpeg``, for `write`.
+        A picture of mode L, LA, RGB, RGBA or, of 16 bits, I;16. Palettes, 1-bit and colour-keyed pictures become these,
+        CMYK, YCbCr and LAB become RGB. The EXIF orientation is applied to the pixels and removed. ``format`` is kept;
+        ``info`` holds what the file had of ``exif`` (unless damaged), ``icc_profile``, ``xmp``, ``dpi``, and of a JPEG
+        its quantisation tables and subsampling under ``jpeg``, for `write`.
 
     Raises:
-        MediaError: if the content is no picture, damaged, too large, animated, deeper than 8 bits, or of another
-            format.
+        MediaError: if the content is no picture, damaged, too large, animated, deeper than Pillow can keep it, or of
+            another format.
         OSError: if the file system does not give the file, such as FileNotFoundError.
     """
     data, name = _load_bytes(source, 4 * max_pixels + _METADATA_BYTES)
@@ -115,7 +117,7 @@ def read(source: str | os.PathLike[str] | IO[bytes] | bytes, *, max_pixels: int 
 
 
 def write(
-    picture: PIL.Image.Image | NDArray[np.uint8] | torch.Tensor,
+    picture: PIL.Image.Image | NDArray[Any] | torch.Tensor,
     path: str | os.PathLike[str],
     *,
     like: PIL.Image.Image | None = None,
@@ -127,7 +129,8 @@ def write(
     The file appears complete or not at all: it is written beside its place and then moved there.
 
     Args:
-        picture: a PIL.Image, a NumPy array (H, W, C) or a tensor (C, H, W), uint8.
+        picture: a PIL.Image, a NumPy array (H, W, C) or a tensor (C, H, W), uint8; for PNG and TIFF also of 16 bits, if
+            it is grey without alpha.
         path: where to; its folder must exist.
         like: the picture as `read`, whose EXIF, ICC profile, XMP and resolution the new file takes over, and from JPEG
             to JPEG its quantisation tables and subsampling. The pixels must stand as in ``like``. Without it only the
@@ -154,6 +157,8 @@ def write(
     if pixels.has_alpha and file_format in _WITHOUT_ALPHA:
         raise MediaError(f"{path}: {file_format} has no transparency: write a PNG, or flatten the picture to RGB first")
     image = to_pillow(pixels.array)
+    if image.mode == DEEP_MODE and file_format not in _WITH_16_BITS:
+        raise MediaError(f"{path}: {file_format} holds 8 bits per channel: write a PNG or TIFF, or reduce it to uint8")
     own_profile = picture.info.get("icc_profile") if isinstance(picture, PIL.Image.Image) else None
     encoding = _encoding(file_format, image.mode, like, quality)
     buffer = io.BytesIO()
@@ -251,14 +256,12 @@ def _check_header(opened: PIL.ImageFile.ImageFile, data: bytes, name: str, max_p
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
         raise MediaError(f"{name}: has several frames or pages; pass them one by one, as single pictures")
     depth = _bits_per_channel(opened, data)
-    if depth > 8:
+    if depth > 8 and not (depth == 16 and opened.mode.startswith(DEEP_MODE) and "transparency" not in opened.info):
         raise MediaError(_DEEP.format(name=name, found=depth))
 
 
 def _bits_per_channel(opened: PIL.ImageFile.ImageFile, data: bytes) -> int:
     """Depth in the file: Pillow reduces 16-bit colour to 8 bits without a word."""
-    if opened.mode.startswith(("I;", "I", "F")):
-        return 16 if opened.mode.startswith("I;") else 32
     if isinstance(opened, TiffImageFile):
         return int(max(opened.tag_v2.get(ExifTag.BitsPerSample, (1,))))
     if isinstance(opened, PngImageFile):
@@ -277,7 +280,7 @@ def _normalise(opened: PIL.ImageFile.ImageFile) -> PIL.Image.Image:
     except Exception:  # a damaged EXIF block makes no viewer refuse the picture
         exif = None
     info = opened.info | {"exif": exif, "jpeg": _jpeg_settings(opened)}
-    picture = opened.convert(_mode(opened))
+    picture = _deep_grey(opened) if opened.mode.startswith(DEEP_MODE) else opened.convert(_mode(opened))
     if not _profile_fits(info.get("icc_profile"), picture.mode):
         info["icc_profile"] = None
     picture.info = {key: info[key] for key in ("exif", "icc_profile", "xmp", "dpi", "jpeg") if info.get(key)}
@@ -290,6 +293,14 @@ def _mode(opened: PIL.Image.Image) -> str:
     if opened.mode in ("1", "L", "LA", "La"):
         return "LA" if transparent else "L"
     return "RGBA" if transparent else "RGB"
+
+
+def _deep_grey(opened: PIL.ImageFile.ImageFile) -> PIL.Image.Image:
+    """What convert() would do, if it did not clip at 255 and knew TIFF's negatives of 16 bits."""
+    array = np.asarray(opened).astype(np.uint16)[:, :, np.newaxis]
+    if isinstance(opened, TiffImageFile) and opened.tag_v2.get(ExifTag.PhotometricInterpretation) == 0:
+        array = 65535 - array
+    return to_pillow(array)
 
 
 def _exif(opened: PIL.Image.Image) -> bytes | None:
@@ -323,7 +334,7 @@ def _jpeg_settings(picture: PIL.Image.Image) -> dict[str, Any] | None:
 
 def _profile_fits(profile: bytes | None, mode: str) -> bool:
     """Whether an ICC profile is for this mode's colour space (bytes 16 to 19 of its header name it)."""
-    return profile is not None and profile[16:20] == (b"GRAY" if mode in ("L", "LA") else b"RGB ")
+    return profile is not None and profile[16:20] == (b"GRAY" if mode in _GREY_MODES else b"RGB ")
 
 
 def _encoding(file_format: str, mode: str, like: PIL.Image.Image | None, quality: int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
-    Octets = NDArray[np.uint8]
+    Samples = NDArray[Any]  # uint8 or uint16 over their full range, float32 or float64 in [0, 1]
 
 CELL = 4
 REGION = 8
@@ -40,14 +40,15 @@ def reduced_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
     return height, width
 
 
-def statistics(pixels: Octets, factor: float, sigma: float, *, keep_high: bool) -> tuple[Floats | None, Floats]:
+def statistics(pixels: Samples, factor: float, sigma: float, *, keep_high: bool) -> tuple[Floats | None, Floats]:
     """High-pass of a reduced picture's luma, and its local statistics.
 
     Luma (ITU-R BT.601 weights) is area-averaged down by the same factor on both axes: output pixel x covers the input
     interval [x factor, (x + 1) factor). Its Gaussian low-pass is subtracted.
 
     Args:
-        pixels: uint8 of shape (H, W, C), any strides. C = 1, 2: grey (and alpha); C = 3, 4: RGB (and alpha).
+        pixels: uint8, uint16, or float32 or float64 in [0, 1], of shape (H, W, C), any strides. C = 1, 2: grey (and
+            alpha); C = 3, 4: RGB (and alpha).
         factor: At least 1.
         sigma: Standard deviation of the low-pass, in pixels of the reduced picture.
         keep_high: Whether the high-pass itself is wanted.
@@ -64,7 +65,7 @@ def statistics(pixels: Octets, factor: float, sigma: float, *, keep_high: bool) 
 
 
 def statistics_reference(
-    pixels: Octets, factor: float, sigma: float, *, keep_high: bool
+    pixels: Samples, factor: float, sigma: float, *, keep_high: bool
 ) -> tuple[Floats | None, Floats]:
     """The same in NumPy."""
     y = _luma(pixels, factor)
@@ -76,12 +77,15 @@ def statistics_reference(
     return (high if keep_high else None), (sums / counts).astype(np.float32)
 
 
-def _luma(pixels: Octets, factor: float) -> Floats:
+def _units(dtype: np.dtype[Any]) -> float:
+    """What one grey level is in samples of a type."""
+    return {"uint8": 1.0, "uint16": 257.0}.get(dtype.name, 1 / 255)
+
+
+def _luma(pixels: Samples, factor: float) -> Floats:
     height, width = reduced_shape(pixels.shape, factor)
-    if pixels.shape[2] < 3:
-        y = pixels[..., 0].astype(np.float64)
-    else:
-        y = pixels[..., :3].astype(np.float64) @ np.array(LUMA)
+    levels = pixels.astype(np.float64) / _units(pixels.dtype)
+    y = levels[..., 0] if pixels.shape[2] < 3 else levels[..., :3] @ np.array(LUMA)
     return (_coverage(height, y.shape[0], factor) @ y @ _coverage(width, y.shape[1], factor).T).astype(np.float32)
 
 
@@ -222,35 +226,37 @@ def correlate_tile_reference(
     return sums(y * samples[v % 128, u % 128]), sums(y * samples[(v + 64) % 128, (u + 64) % 128])
 
 
-def add_pattern(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:
+def add_pattern(pixels: Samples, tile: Floats, amplitude: Floats, factor: float) -> Samples:
     """Adds a periodic pattern, shaped by an amplitude map, to every colour channel; alpha stays.
 
     Pixel X lies at u = (X + 1/2) / factor - 1/2 in the frame of the tile and of the cell grid. The tile is interpolated
-    by Catmull-Rom cubics, the map bilinearly; their product is rounded (half to even) and added with saturation.
+    by Catmull-Rom cubics, the map bilinearly; their product is added with saturation, after rounding (half to even) to
+    whole steps where samples are integers: in uint16 a grey level has 257 of them.
 
     Args:
-        pixels: uint8 of shape (H, W, C), any strides.
+        pixels: uint8, uint16, or float32 or float64 in [0, 1], of shape (H, W, C), any strides.
         tile: One period, float32 of shape (T, T).
         amplitude: Grey levels per unit of the tile, on the cell grid, float32.
         factor: Pixels per unit of the tile's frame, at least 1.
 
     Returns:
-        uint8 of the same shape, C-contiguous.
+        The same type, shape and order of dimensions in memory, without gaps.
     """
-    out = np.empty(pixels.shape, np.uint8)
+    out = np.empty_like(pixels)
     core.add_pattern(pixels, tile, amplitude, factor, out)
     return out
 
 
-def add_pattern_reference(pixels: Octets, tile: Floats, amplitude: Floats, factor: float) -> Octets:
+def add_pattern_reference(pixels: Samples, tile: Floats, amplitude: Floats, factor: float) -> Samples:
     """The same in NumPy."""
     height, width, channels = pixels.shape
     pattern = _cubic(_cubic(tile, height, factor).T, width, factor).T
-    delta = np.rint(pattern * _interpolate(amplitude, height, width, CELL * factor))
-    out = pixels.astype(np.int32)
+    step = pattern * _interpolate(amplitude, height, width, CELL * factor) * _units(pixels.dtype)
+    whole = pixels.dtype.kind == "u"
+    out = pixels.astype(np.float64)
     colours = channels - (channels % 2 == 0)
-    out[..., :colours] += delta.astype(np.int32)[..., None]
-    return np.clip(out, 0, 255).astype(np.uint8)
+    out[..., :colours] += (np.rint(step) if whole else step)[..., None]
+    return np.clip(out, 0, np.iinfo(pixels.dtype).max if whole else 1).astype(pixels.dtype)
 
 
 def _cubic(tile: Floats, size: int, factor: float) -> Floats:

@@ -281,3 +281,30 @@ def test_runs_as_a_module(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "watermark", "--help"]
     help_text = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert help_text.startswith("Usage: watermark")
+
+
+def test_profile_replaces_scheme_and_payload_bits(tmp_path: Path, key: Path) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(watermark.load("image.spectral", watermark.Key.load(key), payload_bits=32).profile())
+    marked = tmp_path / "marked.png"
+    arguments = ["-k", str(key), "--profile", str(profile)]
+    assert run("embed", PHOTOS / "coffee.jpg", *arguments, "-p", "abcd", "-o", str(marked)).exit_code == 0
+    assert "abcd" in run("detect", str(marked), *arguments).stdout
+    profile.write_text("no profile")
+    assert run("detect", str(marked), *arguments).exit_code == 2
+
+
+def test_a_scheme_for_latents_is_refused(key: Path) -> None:
+    result = run("detect", PHOTOS / "coffee.jpg", "-k", str(key), "--scheme", "latent.gaussian_shading")
+    assert result.exit_code == 2
+    assert "not pictures" in result.stderr
+
+
+def test_a_defect_does_not_read_as_unmarked(monkeypatch: pytest.MonkeyPatch, key: Path) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("watermark.image.spectral.SpectralMark.detect", fail)
+    result = run("detect", PHOTOS / "coffee.jpg", "-k", str(key))
+    assert result.exit_code == 2
+    assert "boom" in result.stderr

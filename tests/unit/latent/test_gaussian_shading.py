@@ -133,3 +133,41 @@ def test_p_is_exact_for_any_latent(keys):
 def test_unpack_inverts_pack():
     bits = np.random.default_rng(1).integers(0, 2, (3, 77), np.uint8)
     assert np.array_equal(unpack_bits(pack_bits(bits), 77), bits)
+
+
+def numbered_key(i):
+    return watermark.Key.from_bytes(bytes([i]) * 32)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_message_without_checksum_is_vouched_for_bit_by_bit(bits):
+    """A mark that is certainly there, but with some bits lost in noise."""
+    wrong = vouched = clear = 0
+    for i in range(60):
+        scheme = watermark.load("latent.gaussian_shading", numbered_key(i), payload_bits=bits)
+        message = bytes([i] * (bits // 8))
+        z = scheme.sample(message, rng=i)
+        noise = np.random.default_rng(i).standard_normal(z.shape, np.float32)
+        for s in (0.9, 0.9985):
+            found = scheme.detect(np.sqrt(1 - s * s, dtype=np.float32) * z + np.float32(s) * noise)
+            clear += found.payload_ok and s == 0.9
+            vouched += found.payload_ok
+            wrong += found.payload_ok and found.payload != message
+    assert wrong == 0
+    assert clear == 60
+
+
+def test_huge_finite_latents_are_read_and_infinite_ones_refused():
+    for i in range(5):
+        scheme = watermark.load("latent.gaussian_shading", numbered_key(i))
+        assert not scheme.detect(np.full((4, 64, 64), 1.4e37, np.float32)).detected(1e-3)
+    with pytest.raises(watermark.MediaError, match="finite"):
+        scheme.detect(np.full((4, 64, 64), np.inf, np.float32))
+
+
+def test_a_short_latent_says_how_low_its_p_can_go():
+    scheme = watermark.load("latent.gaussian_shading", numbered_key(1), shape=(8,), payload_bits=1)
+    found = scheme.detect(scheme.sample(b"\x01", rng=1))
+    assert found.details["p_floor"] == found.p_value == pytest.approx(2.0**-7)
+    with pytest.raises(watermark.ThresholdError, match="cannot go below"):
+        found.detected(1e-6)
