@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from watermark.errors import ParameterError
+from watermark._values import whole
 from watermark.ops._native import core
 
 
@@ -10,11 +10,9 @@ def set_threads(count: int) -> None:
     """Sets the number of threads of this process; 0 restores one per core. Results do not depend on it.
 
     Raises:
-        ParameterError: `count` is negative or no whole number.
+        ParameterError: `count` is no whole number from 0 to 1024.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1024:
-        raise ParameterError(f"the number of threads is 0 (one per core) to 1024, not {count!r}")
-    core.set_threads(count)
+    core.set_threads(whole(count, "the number of threads (0: one per core)", 0, 1024))
 
 
 def threads() -> int:

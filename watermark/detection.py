@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from watermark._values import FrozenDict, Immutable, read_only
 from watermark.errors import ParameterError, ThresholdError
 from watermark.stats import LN10, log_fisher, log_sidak
 
@@ -27,13 +28,16 @@ class Detection:
     Attributes:
         scheme: Name of the scheme, such as ``"image.spectral"``.
         key_id: Public id of the key that fits best.
-        log10_p: Decimal logarithm of the p-value, at most 0; finite also where `p_value` underflows to 0.
+        log10_p: Decimal logarithm of the p-value, finite and at most 0, also where `p_value` underflows to 0.
         score: Evidence in the scheme's own unit; grows with evidence.
         n: Number of independent units that were scored.
         payload: The message, or None if none was read.
         payload_ok: Whether the message's checksum holds and the p-value vouches for it: wrong at most once in 2^16
             unmarked items.
         details: Arrays and figures of the scheme; not compared.
+
+    Raises:
+        ParameterError: `log10_p` is no logarithm of a probability.
     """
 
     scheme: str
@@ -44,6 +48,13 @@ class Detection:
     payload: bytes | None = None
     payload_ok: bool = False
     details: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.log10_p, (int, float, np.floating)) or not -math.inf < self.log10_p <= 0:
+            raise ParameterError(f"log10_p is the finite logarithm of a probability, not {self.log10_p!r}")
+        object.__setattr__(self, "log10_p", float(self.log10_p))
+        if not isinstance(self.details, FrozenDict):
+            object.__setattr__(self, "details", FrozenDict(self.details))
 
     @property
     def p_value(self) -> float:
@@ -57,7 +68,7 @@ class Detection:
             ThresholdError: `fpr` is no probability in (0, 1), or below the smallest p-value that this test can give
                 (``details["p_floor"]``).
         """
-        if isinstance(fpr, bool) or not isinstance(fpr, (int, float)) or not 0 < fpr < 1:
+        if not isinstance(fpr, (float, np.floating)) or not 0 < fpr < 1:
             raise ThresholdError(f"fpr is a probability between 0 and 1, such as 1e-6, not {fpr!r}")
         floor = self.details.get("p_floor", 0.0)
         if fpr < floor:
@@ -82,8 +93,8 @@ class Detection:
         }
 
 
-class Detections(Sequence[Detection]):
-    """Verdicts of a batch as columns; an item is built when it is asked for. Immutable.
+class Detections(Immutable, Sequence[Detection]):
+    """Verdicts of a batch as columns; an item is built when it is asked for. Immutable; columns are read-only views.
 
     Args:
         scheme: Name of the scheme.
@@ -96,7 +107,16 @@ class Detections(Sequence[Detection]):
         details: One mapping per item.
     """
 
-    __slots__ = ("_details", "_payload", "key_id", "log10_p", "n", "payload_ok", "scheme", "score")
+    __slots__ = ("_details", "key_id", "log10_p", "n", "payload", "payload_ok", "scheme", "score")
+
+    scheme: str
+    key_id: tuple[str, ...]
+    log10_p: NDArray[np.float64]
+    score: NDArray[np.float64]
+    n: NDArray[np.int64]
+    payload: tuple[bytes | None, ...]
+    payload_ok: NDArray[np.bool_]
+    _details: tuple[Mapping[str, Any], ...]
 
     def __init__(
         self,
@@ -109,11 +129,8 @@ class Detections(Sequence[Detection]):
         payload_ok: NDArray[np.bool_],
         details: Sequence[Mapping[str, Any]],
     ) -> None:
-        self.scheme, self.key_id = scheme, tuple(key_id)
-        self.log10_p, self.score, self.n, self.payload_ok = log10_p, score, n, payload_ok
-        for column in (log10_p, score, n, payload_ok):
-            column.setflags(write=False)
-        self._payload, self._details = tuple(payload), tuple(details)
+        self._set(scheme=scheme, key_id=tuple(key_id), payload=tuple(payload), _details=tuple(details))
+        self._set(log10_p=read_only(log10_p), score=read_only(score), n=read_only(n), payload_ok=read_only(payload_ok))
 
     @classmethod
     def of(cls, items: Iterable[Detection], scheme: str = "") -> Detections:
@@ -136,11 +153,6 @@ class Detections(Sequence[Detection]):
         with np.errstate(under="ignore"):
             return np.asarray(10.0**self.log10_p)
 
-    @property
-    def payload(self) -> tuple[bytes | None, ...]:
-        """One message or None per item."""
-        return self._payload
-
     def detected(self, fpr: float = 1e-6) -> NDArray[np.bool_]:
         """`Detection.detected` of every item: bool of shape (rows,)."""
         return np.array([item.detected(fpr) for item in self], np.bool_)
@@ -161,7 +173,7 @@ class Detections(Sequence[Detection]):
             float(self.log10_p[index]),
             float(self.score[index]),
             int(self.n[index]),
-            self._payload[index],
+            self.payload[index],
             bool(self.payload_ok[index]),
             self._details[index],
         )
@@ -170,6 +182,10 @@ class Detections(Sequence[Detection]):
         return isinstance(other, Detections) and len(self) == len(other) and all(map(Detection.__eq__, self, other))
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        columns = (self.key_id, self.log10_p, self.score, self.n, self.payload, self.payload_ok, self._details)
+        return type(self), (self.scheme, *columns)
 
     def __repr__(self) -> str:
         return f"<{len(self)} detections by {self.scheme}>"
@@ -184,8 +200,8 @@ def over_keys(detections: Sequence[Detection]) -> Detection:
     """One item tested with several independent keys: the best verdict, its p-value paid for (Sidak, exact)."""
     if len(detections) == 1:
         return detections[0]
-    best = strongest(detections)
-    return _with_log_p(best, log_sidak(best.log10_p * LN10, len(detections)), {"keys_tried": len(detections)})
+    joined = _join(detections, lambda log_p: log_sidak(min(log_p), len(log_p)))
+    return replace(joined, details={**joined.details, "keys_tried": len(detections)})
 
 
 def combine(detections: Iterable[Detection], *, independent: bool = False) -> Detection:
@@ -198,29 +214,38 @@ def combine(detections: Iterable[Detection], *, independent: bool = False) -> De
             (Fisher's method).
 
     Returns:
-        A verdict with the payload, score and key of the strongest, and the sum of units.
+        A verdict with the key, score and details of the strongest, and the sum of units. Its message is the one that
+        the strongest verdict of the same key vouches for after paying for the number of verdicts.
 
     Raises:
         ParameterError: Nothing to combine, or something that is no Detection.
     """
-    items = list(detections)
+    items = list(detections) if isinstance(detections, Iterable) else []
     if not items or not all(isinstance(d, Detection) for d in items):
-        raise ParameterError("combine takes one or more Detection objects")
+        raise ParameterError("combine takes a list of one or more Detection objects")
+    joined = _join(items, log_fisher if independent else _log_bonferroni)
+    limit = MAX_LOG10_P_OF_PAYLOAD - math.log10(len(items))
+    readers = [d for d in items if d.payload_ok and d.key_id == joined.key_id and d.log10_p <= limit]
+    return replace(
+        joined,
+        scheme=" + ".join(dict.fromkeys(d.scheme for d in items)),
+        n=sum(d.n for d in items),
+        payload=strongest(readers).payload if readers else joined.payload,
+        payload_ok=bool(readers) and joined.log10_p <= MAX_LOG10_P_OF_PAYLOAD,
+        details={**joined.details, "combined": len(items)},
+    )
+
+
+def _log_bonferroni(log_p: Sequence[float]) -> float:
+    return min(0.0, min(log_p) + math.log(len(log_p)))
+
+
+def _join(items: Sequence[Detection], rule: Callable[[list[float]], float]) -> Detection:
+    """The strongest of several verdicts with the joint p-value, and with the joint floor where each has one."""
     best = strongest(items)
-    if independent:
-        log_p = log_fisher([d.log10_p * LN10 for d in items])
-    else:
-        log_p = min(0.0, best.log10_p * LN10 + math.log(len(items)))
-    floors = [d.details.get("p_floor", 0.0) for d in items]
-    details: dict[str, Any] = {"combined": len(items)}
-    if all(floors):
-        logs = [math.log(floor) for floor in floors]
-        details["p_floor"] = math.exp(log_fisher(logs)) if independent else min(1.0, len(items) * min(floors))
-    carrier = strongest([d for d in items if d.payload_ok] or [best])
-    joined = replace(best, payload=carrier.payload, payload_ok=carrier.payload_ok, n=sum(d.n for d in items))
-    return _with_log_p(replace(joined, scheme=" + ".join(dict.fromkeys(d.scheme for d in items))), log_p, details)
-
-
-def _with_log_p(d: Detection, log_p: float, details: Mapping[str, Any]) -> Detection:
-    vouched = d.payload_ok and log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
-    return replace(d, log10_p=log_p / LN10, payload_ok=vouched, details={**d.details, **details})
+    log10_p = rule([d.log10_p * LN10 for d in items]) / LN10
+    details = {name: value for name, value in best.details.items() if name != "p_floor"}
+    if all(floors := [d.details.get("p_floor", 0.0) for d in items]):
+        details["p_floor"] = math.exp(rule([math.log(floor) for floor in floors]))
+    vouched = best.payload_ok and log10_p <= MAX_LOG10_P_OF_PAYLOAD
+    return replace(best, log10_p=log10_p, payload_ok=vouched, details=details)

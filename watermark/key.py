@@ -11,10 +11,12 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
+from watermark._values import Immutable
 from watermark.errors import InvalidKeyError, KeyFileWarning
 from watermark.prf import Prf, hkdf
 
@@ -22,10 +24,11 @@ _FORMAT, _VERSION = "watermark-key", 1
 _MAX_FILE_BYTES = 4096
 
 
-class Key:
+class Key(Immutable):
     """A 256-bit secret from which every mark is made.
 
-    Two keys are equal if their secrets are. The secret never shows in ``repr``; `to_bytes` is the way to read it.
+    Two keys are equal if their secrets are. The secret never shows in ``repr``; `to_bytes` is the way to read it. A
+    pickle of the key contains it.
     """
 
     __slots__ = ("_secret", "id")
@@ -37,11 +40,8 @@ class Key:
     def __init__(self, secret: bytes) -> None:
         if not isinstance(secret, bytes) or len(secret) != 32:
             raise InvalidKeyError("a key is made from exactly 32 secret bytes; Key.generate() draws them")
-        object.__setattr__(self, "_secret", secret)
-        object.__setattr__(self, "id", "wm-" + self._expand("id", 8).hex())
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("a Key cannot be changed")
+        self._set(_secret=secret)
+        self._set(id="wm-" + self._expand("id", length=8).hex())
 
     @classmethod
     def generate(cls) -> Self:
@@ -64,15 +64,23 @@ class Key:
         return self._secret
 
     def child(self, name: str) -> Key:
-        """An independent key for `name`, such as a user or a year. Nobody can go from a child to its parent."""
-        return Key(self._expand("child/" + name, 32))
+        """An independent key for `name`, such as a user or a year. Nobody can go from a child to its parent.
+
+        Raises:
+            InvalidKeyError: `name` is no text.
+        """
+        return Key(self._expand("child", name))
 
     def derive(self, label: str) -> Prf:
         """The keyed random function of one purpose, such as ``"image.spectral/1/sync"``. Labels are independent."""
-        return Prf(self._expand("derive/" + label, 32))
+        return Prf(self._expand("derive", label))
 
-    def _expand(self, info: str, length: int) -> bytes:
-        return hkdf(self._secret, salt=b"watermark/1", info=info.encode(), length=length)
+    def _expand(self, *path: str, length: int = 32) -> bytes:
+        try:
+            info = "/".join(path).encode()
+        except (TypeError, UnicodeEncodeError):
+            raise InvalidKeyError(f"what is derived from a key is named by Unicode text, not {path[-1]!r}") from None
+        return hkdf(self._secret, salt=b"watermark/1", info=info, length=length)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes the key file: JSON, readable by its owner only (mode 0600), whole or not at all.
@@ -138,21 +146,23 @@ class Key:
     def _parse(cls, content: bytes, name: str) -> Self:
         if len(content) > _MAX_FILE_BYTES:
             raise InvalidKeyError(f"{name} is too large for a key file")
-        try:
+        # Errors are raised outside of `except`: a parser's error holds the text, and would stay attached as their context.
+        fields: Any = None
+        with suppress(ValueError, RecursionError):
             fields = json.loads(content)
-        except (ValueError, RecursionError):
-            raise InvalidKeyError(f"{name} is no key file: it is not JSON") from None
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
-            raise InvalidKeyError(f'{name} is no key file: it has no "format": "{_FORMAT}"')
+            raise InvalidKeyError(f'{name} is no key file: it is no JSON with "format": "{_FORMAT}"')
         if fields.get("version") != _VERSION:
             raise InvalidKeyError(f"{name} was written by another version of the library: version 1 is known here")
         checksum = fields.pop("checksum", None)
         if not all(isinstance(v, (str, int)) for v in fields.values()) or checksum != _checksum(fields):
             raise InvalidKeyError(f"{name} is damaged: its checksum does not hold. Restore it from a backup.")
-        try:
-            key = cls(base64.b64decode(fields["secret"], validate=True))
-        except (KeyError, TypeError, ValueError):
-            raise InvalidKeyError(f"{name} holds no 32-byte secret") from None
+        secret = b""
+        with suppress(KeyError, TypeError, ValueError):
+            secret = base64.b64decode(fields["secret"], validate=True)
+        if len(secret) != 32:
+            raise InvalidKeyError(f"{name} holds no 32-byte secret")
+        key = cls(secret)
         if fields.get("id") != key.id:
             raise InvalidKeyError(f"{name} names an id that its secret does not have")
         return key
@@ -170,8 +180,10 @@ class Key:
         return type(self), (self._secret,)
 
 
-class Keyring(Sequence[Key]):
+class Keyring(Immutable, Sequence[Key]):
     """Several keys that go wherever one goes: the first marks, all detect, and p-values pay for their number.
+
+    Rings of the same keys in the same order are equal.
 
     Raises:
         InvalidKeyError: No key, something that is no key, or one key twice.
@@ -179,10 +191,12 @@ class Keyring(Sequence[Key]):
 
     __slots__ = ("_keys",)
 
+    _keys: tuple[Key, ...]
+
     def __init__(self, keys: Iterable[Key]) -> None:
         if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
             raise InvalidKeyError(f"a Keyring takes a list of keys, not {type(keys).__name__}")
-        self._keys = tuple(keys)
+        self._set(_keys=tuple(keys))
         if not self._keys or not all(isinstance(key, Key) for key in self._keys):
             raise InvalidKeyError("a Keyring takes one or more Key objects")
         if len(set(self._keys)) != len(self._keys):
@@ -220,6 +234,15 @@ class Keyring(Sequence[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyring) and self._keys == other._keys
+
+    def __hash__(self) -> int:
+        return hash(self._keys)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._keys,)
 
     def __repr__(self) -> str:
         return f"Keyring([{', '.join(map(repr, self._keys))}])"

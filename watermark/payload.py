@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from watermark._cache import cached_property
+from watermark._values import whole
 from watermark.errors import ParameterError, PayloadError
 from watermark.ops import polar
 
@@ -44,10 +45,7 @@ class Frame:
     payload_bits: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.payload_bits, bool) or not isinstance(self.payload_bits, int):
-            raise ParameterError(f"payload_bits must be a whole number, not {self.payload_bits!r}")
-        if not 0 <= self.payload_bits <= 4096:
-            raise ParameterError(f"payload_bits must be 0 to 4096, not {self.payload_bits}")
+        object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 0, 4096))
 
     @cached_property
     def framed(self) -> bool:

@@ -81,7 +81,8 @@ def seed(rng: Any = None) -> Prf:
     """A source of fresh randomness from what the user passes as `rng`.
 
     Args:
-        rng: None takes 256 bits from the operating system; an int, a NumPy Generator or a torch.Generator is read once.
+        rng: None takes 256 bits from the operating system; an int of up to 2048 bits, a NumPy Generator or a
+            torch.Generator is read once.
 
     Raises:
         ParameterError: `rng` is something else.
@@ -89,6 +90,8 @@ def seed(rng: Any = None) -> Prf:
     if rng is None:
         return Prf(os.urandom(32))
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if int(rng).bit_length() > 2048:
+            raise ParameterError("an int for rng has up to 2048 bits")
         material = b"integer:" + str(int(rng)).encode()
     elif isinstance(rng, np.random.Generator):
         material = b"generator:" + rng.bytes(32)

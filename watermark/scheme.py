@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from watermark._cache import cached_property
+from watermark._values import Immutable
 from watermark.detection import Detection, Detections, over_keys
-from watermark.errors import ParameterError, PayloadError
+from watermark.errors import MediaError, ParameterError, PayloadError
 from watermark.key import Key, Keyring
 from watermark.ops._native import core
 
@@ -69,7 +73,7 @@ class SchemeInfo:
     security_bits: int
 
 
-class Scheme(ABC):
+class Scheme(Immutable, ABC):
     """A watermark: parameters and keys bound together, immutable and safe to use from many threads.
 
     Pickling a scheme, as worker processes need it, writes the secret into the bytes.
@@ -78,11 +82,11 @@ class Scheme(ABC):
     info: ClassVar[SchemeInfo]
     Parameters: ClassVar[type[Any]]
     """Frozen dataclass of the scheme's parameters; validates itself."""
+    keyring: Keyring
     parameters: Any
 
     def __init__(self, key: Key | Keyring, parameters: Any = None) -> None:
-        self.keyring = Keyring.of(key)
-        self.parameters = self.Parameters() if parameters is None else parameters
+        self._set(keyring=Keyring.of(key), parameters=self.Parameters() if parameters is None else parameters)
 
     @abstractmethod
     def _bind(self, key: Key) -> Any:
@@ -112,7 +116,11 @@ class Scheme(ABC):
 
     @abstractmethod
     def detect_batch(self, items: Any) -> Detections:
-        """The verdicts on many items, in their order."""
+        """The verdicts on many items, in their order.
+
+        Raises:
+            MediaError: `items` is one item instead of many, or an item is not what the scheme reads.
+        """
 
     def profile(self) -> str:
         """The scheme and its parameters as versioned JSON, without the secret: what `load` needs beside the key."""
@@ -123,7 +131,8 @@ class Scheme(ABC):
                 "scheme": self.name,
                 "parameters": dataclasses.asdict(self.parameters),
                 "key_id": self.key.id,
-            }
+            },
+            default=operator.index,  # NumPy's whole numbers
         )
 
     def __repr__(self) -> str:
@@ -162,9 +171,14 @@ class MediaScheme(Scheme):
         """
 
     def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> list[Any]:
-        """Marks many items, in their order, with one message or one per item. Uses `watermark.threads()` threads."""
-        media = list(items)
-        return list(_in_threads(lambda pair: self.embed(*pair), zip(media, per_row(payload, len(media)), strict=True)))
+        """Marks many items, in their order, with one message or one per item. Uses `watermark.threads()` threads.
+
+        Raises:
+            MediaError: `items` is one item instead of many, or an item is not what the scheme marks.
+            PayloadError: A message does not fit, or their number is not the number of items.
+        """
+        media = list(each(items))
+        return _in_threads(lambda pair: self.embed(*pair), zip(media, per_row(payload, len(media)), strict=True))
 
     def detect(self, media: Any) -> Detection:
         """The verdict on one item.
@@ -178,8 +192,31 @@ class MediaScheme(Scheme):
         )
 
     def detect_batch(self, items: Iterable[Any]) -> Detections:
-        """The verdicts on many items, of mixed sizes, in their order. Uses `watermark.threads()` threads."""
-        return Detections.of(_in_threads(self.detect, items), self.name)
+        """The verdicts on many items, of mixed sizes, in their order. Uses `watermark.threads()` threads.
+
+        Args:
+            items: A sequence, iterator or generator of items (few of which are held at a time), or an array that
+                stacks them.
+
+        Raises:
+            MediaError: `items` is one item instead of many, or an item is not what the scheme reads.
+        """
+        return Detections.of(_in_threads(self.detect, each(items)), self.name)
+
+
+def each(items: Any) -> Iterator[Any]:
+    """The items of a batch.
+
+    Raises:
+        MediaError: It is one item: an array of two or three dimensions, text, bytes, or nothing to iterate over.
+    """
+    if not isinstance(items, (str, bytes, bytearray, memoryview)) and getattr(items, "ndim", 1) not in (2, 3):
+        with suppress(TypeError):
+            return iter(items)
+    raise MediaError(
+        "a batch is a list or an iterator of items, or an array of more than three dimensions that stacks them; this "
+        f"is a single {type(items).__name__}: put it into a list"
+    )
 
 
 def per_row(payload: bytes | Sequence[bytes | None] | None, rows: int) -> Sequence[bytes | None]:
@@ -197,19 +234,28 @@ def per_row(payload: bytes | Sequence[bytes | None] | None, rows: int) -> Sequen
     return payload
 
 
-def _in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """Maps in threads: kernels release the GIL."""
+def _in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    """Maps in threads (kernels release the GIL), in order; takes no more items ahead than two per thread."""
     if (workers := core.threads()) == 1:
-        return map(function, items)
-    with ThreadPoolExecutor(workers) as pool:
-        return iter(list(pool.map(function, items)))
+        return [function(item) for item in items]
+    results: list[_Out] = []
+    waiting: deque[Future[_Out]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            if len(waiting) == 2 * workers:
+                results.append(waiting.popleft().result())
+            waiting.append(pool.submit(function, item))
+        return results + [future.result() for future in waiting]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def load(name: str, key: Key | Keyring, **parameters: Any) -> Any:
     """A scheme, ready to mark and to detect.
 
     Args:
-        name: Name of a scheme (`schemes` lists them), or the text of a profile.
+        name: Name of a scheme (`schemes` lists them), or the text of a profile, whose key must be among those of `key`.
         key: A key, or a ring of keys of which the first marks and all detect.
         **parameters: The scheme's parameters, such as ``payload_bits=64``.
 
@@ -217,7 +263,7 @@ def load(name: str, key: Key | Keyring, **parameters: Any) -> Any:
         The scheme.
 
     Raises:
-        ParameterError: Unknown scheme or parameter, or a value out of range.
+        ParameterError: Unknown scheme or parameter, a value out of range, or a profile of another key.
         InvalidKeyError: `key` is no key.
 
     Example:
@@ -228,15 +274,19 @@ def load(name: str, key: Key | Keyring, **parameters: Any) -> Any:
     """
     if not isinstance(name, str):
         raise ParameterError(f"a scheme is named by a string, not {type(name).__name__}")
+    ring = Keyring.of(key)
     if name.lstrip().startswith("{"):
-        name, stored = _read_profile(name)
+        name, stored, key_id = _read_profile(name)
+        given = [k.id for k in ring]
+        if key_id is not None and key_id not in given:
+            raise ParameterError(f"the profile is for the key {key_id}, and {', '.join(given)} was given")
         parameters = {**stored, **parameters}
     scheme = _scheme_class(name)
     known = [f.name for f in dataclasses.fields(scheme.Parameters)]
     for parameter in parameters:
         if parameter not in known:
             raise ParameterError(f"{name} has no parameter '{parameter}'; it has {', '.join(known)}")
-    return scheme(key, scheme.Parameters(**parameters))
+    return scheme(ring, scheme.Parameters(**parameters))
 
 
 def schemes() -> list[SchemeInfo]:
@@ -257,7 +307,7 @@ def _scheme_class(name: str) -> type[Scheme]:
     return found
 
 
-def _read_profile(text: str) -> tuple[str, dict[str, Any]]:
+def _read_profile(text: str) -> tuple[str, dict[str, Any], object]:
     try:
         profile = json.loads(text) if len(text) <= _MAX_PROFILE_CHARACTERS else None
     except (ValueError, RecursionError):
@@ -270,4 +320,4 @@ def _read_profile(text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str) or not isinstance(parameters, dict):
         raise ParameterError("the profile is incomplete: it needs a scheme and its parameters")
     # JSON has no tuples; parameters are hashable.
-    return name, {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+    return name, {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}, profile.get("key_id")

@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -20,7 +21,11 @@ thread_local bool inside = false;
 class Pool {
  public:
   explicit Pool(int helpers) {
-    for (int i = 0; i < helpers; ++i) workers_.emplace_back([this] { work(); });
+    workers_.reserve(helpers);
+    try {
+      for (int i = 0; i < helpers; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // the system gives no more threads: those that there are do the work
+    }
   }
   ~Pool() {
     {

@@ -9,7 +9,6 @@ import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _MAX_PROFILE_BYTES = 1 << 20
+_CONTROL: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
+"""How typer ends a command; the last is ClickException, wherever typer takes it from."""
 HEX = "hex:"
 """What a message starts with that is given in hexadecimal digits."""
 
@@ -44,7 +45,7 @@ class Commands(TyperGroup):
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # the reader of a pipe has had enough, which is no error of ours
                 report(f"error: {explain(error)}")
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
+            except _CONTROL:
                 raise
             except Exception:
                 # Not 1, which says that nothing is marked.

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from watermark._values import whole
 from watermark.detection import Detection, Detections, over_keys
 from watermark.errors import CudaError, MediaError, ParameterError
 from watermark.prf import seed
-from watermark.scheme import Scheme, per_row
+from watermark.scheme import Scheme, each, per_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-_MAX_ELEMENTS = 1 << 28
+_MAX_ELEMENTS, _MAX_ROWS = 1 << 28, 1 << 24
 
 
 class LatentScheme(Scheme):
@@ -37,8 +38,12 @@ class LatentScheme(Scheme):
         return shape
 
     def with_shape(self, shape: Sequence[int]) -> Self:
-        """The same scheme and keys for latents of another shape."""
-        return type(self)(self.keyring, replace(self.parameters, shape=tuple(shape)))
+        """The same scheme and keys for latents of another shape.
+
+        Raises:
+            ParameterError: The shape is none, or too small for the payload.
+        """
+        return type(self)(self.keyring, replace(self.parameters, shape=check_shape(shape)))
 
     @abstractmethod
     def _fill(self, out: Any, payloads: Sequence[bytes | None], one_payload: bool, noise: NDArray[np.uint32]) -> None:
@@ -97,21 +102,20 @@ class LatentScheme(Scheme):
 
         Raises:
             PayloadError: A message does not fit, or their number is not `rows`.
-            ParameterError: `rows` is negative, or `rng` or `like` is of an unknown type.
+            ParameterError: `rows` is not 0 to 2^24, or `rng` or `like` is of an unknown type.
         """
-        if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 0:
-            raise ParameterError(f"rows is the number of latents to sample, not {rows!r}")
-        payloads = per_row(payload, int(rows))
+        rows = whole(rows, "the number of latents", 0, _MAX_ROWS)
+        payloads = per_row(payload, rows)
         one_payload = not isinstance(payload, (list, tuple))
-        out = _empty_like(like, (int(rows), math.prod(self.shape)))
+        out = _empty_like(like, (rows, math.prod(self.shape)))
         self._fill(out, payloads, one_payload, seed(rng).key_words)
-        return out.reshape(int(rows), *self.shape)
+        return out.reshape(rows, *self.shape)
 
     def detect_batch(self, items: Any) -> Detections:
         r"""The verdicts on many latents.
 
         Args:
-            items: Array or tensor of shape (rows, \*shape), or a list of latents.
+            items: Array or tensor of shape (rows, \*shape), or a list or an iterator of latents.
 
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
@@ -134,11 +138,18 @@ class LatentScheme(Scheme):
         return [over_keys(row) for row in zip(*by_key, strict=True)]
 
 
-def check_shape(shape: Any) -> None:
-    """Raises ParameterError unless `shape` is a tuple of positive whole numbers of a sensible size."""
-    whole = isinstance(shape, tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in shape)
-    if not whole or not shape or min(shape) < 1 or math.prod(shape) > _MAX_ELEMENTS:
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of one latent as plain numbers.
+
+    Raises:
+        ParameterError: It is no list or tuple of positive whole numbers, or has too many elements.
+    """
+    if not isinstance(shape, (list, tuple)) or not shape:
         raise ParameterError(f"shape must be the shape of one latent, such as (4, 64, 64), not {shape!r}")
+    sides = tuple(whole(side, "a number in the shape of a latent", 1, _MAX_ELEMENTS) for side in shape)
+    if math.prod(sides) > _MAX_ELEMENTS:
+        raise ParameterError(f"a latent of shape {sides} has more than {_MAX_ELEMENTS} elements")
+    return sides
 
 
 def _empty_like(like: Any, shape: tuple[int, int]) -> Any:
@@ -156,27 +167,34 @@ def _empty_like(like: Any, shape: tuple[int, int]) -> Any:
 def _rows(latents: Any, shape: tuple[int, ...], *, batch: bool) -> Any:
     """Latents as float32 of shape (rows, n), C-contiguous, in the framework and on the device that they came in."""
     torch = sys.modules.get("torch")
-    if batch and isinstance(latents, (list, tuple)):
-        if not latents:
-            return np.empty((0, math.prod(shape)), np.float32)
-        stack = torch.stack if torch is not None and isinstance(latents[0], torch.Tensor) else np.stack
-        try:
-            latents = stack(list(latents))
-        except (TypeError, ValueError, RuntimeError):
-            raise MediaError(f"the latents of a batch must all be arrays of shape {shape}") from None
     tensor = torch is not None and isinstance(latents, torch.Tensor)
     if not tensor and not isinstance(latents, np.ndarray):
+        if batch:
+            return _joined([_rows(latent, shape, batch=False) for latent in each(latents)], math.prod(shape))
         raise MediaError(f"a latent is a NumPy array or a torch tensor of shape {shape}, not {type(latents).__name__}")
+    if isinstance(latents, np.ma.MaskedArray):
+        raise MediaError("a latent has all its values, and this array is masked: fill it first")
+    if tensor and (latents.layout != torch.strided or latents.is_nested or latents.device.type not in ("cpu", "cuda")):
+        raise MediaError(f"a latent is a dense tensor on the CPU or on CUDA, not {latents.layout} on {latents.device}")
     if tuple(latents.shape[1:] if batch else latents.shape) != shape:
         wanted = ("rows", *shape) if batch else shape
         raise MediaError(f"expected latents of shape {wanted}, not {tuple(latents.shape)}; see with_shape()")
     if not (latents.is_floating_point() if tensor else latents.dtype.kind == "f"):
         raise MediaError(f"a latent holds floating-point numbers, not {latents.dtype}")
-    rows = latents.shape[0] if batch else 1
+    flat = latents.reshape(latents.shape[0] if batch else 1, math.prod(shape))
     if tensor:
-        return latents.detach().float().reshape(rows, -1).contiguous()
-    flat = latents.reshape(rows, math.prod(shape))
+        return flat.detach().float().resolve_neg().contiguous()  # torch negates lazily; kernels read the memory
     if flat.dtype == np.float32 and flat.flags.c_contiguous and flat.flags.aligned:
         return flat
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is refused as such
         return flat.astype(np.float32, order="C")
+
+
+def _joined(rows: list[Any], elements: int) -> Any:
+    """Arrays or tensors of shape (1, elements) as one."""
+    if all(isinstance(row, np.ndarray) for row in rows):
+        return np.concatenate([np.empty((0, elements), np.float32), *rows])
+    try:
+        return sys.modules["torch"].cat(rows)
+    except (TypeError, RuntimeError):
+        raise MediaError("the latents of a batch must all be NumPy arrays, or tensors on one device") from None

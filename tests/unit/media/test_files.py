@@ -65,6 +65,7 @@ def metadata(file_format: str, orientation: int | None = None) -> dict[str, Any]
 
 EXAMPLES = {name: encode(gradient(), name, **metadata(name)) for name in FORMATS if name not in ("BMP", "GIF")}
 EXAMPLES |= {name: encode(gradient(), name) for name in ("BMP", "GIF")}
+EXAMPLES_OF_16_BITS = {name: encode(PIL.Image.new("I;16", (48, 32), 4711), name) for name in ("PNG", "TIFF")}
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -127,6 +128,70 @@ def tiff_of_depth_16() -> bytes:
     return (b"II*\0\x08\0\0\0" + directory).ljust(180, b"\0") + depths + bytes(384)
 
 
+GREY = np.random.default_rng(6).integers(0, 65536, (8, 8)).astype(np.uint16)
+
+
+def grey_tiff(order: str = "<", photometric: int = 1, depth: int = 16, kind: int = 1, orientation: int = 1) -> bytes:
+    """`GREY` in a TIFF as Pillow does not write it."""
+    tags = [(256, 8), (257, 8), (258, depth), (259, 1), (262, photometric), (273, 150), (274, orientation), (277, 1),
+            (278, 8), (279, 128), (339, kind)]  # fmt: skip
+    # Two bytes of four: a short value stands at the start of its field.
+    entries = b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIH", 42, 8, len(tags))
+    return (head + entries + b"\0\0\0\0").ljust(150, b"\0") + GREY.astype(order + "u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(encode(PIL.Image.fromarray(GREY), "PNG"), GREY, id="PNG"),
+        pytest.param(encode(PIL.Image.fromarray(GREY), "TIFF"), GREY, id="TIFF"),
+        pytest.param(encode(PIL.Image.fromarray(GREY), "TIFF", compression="tiff_lzw"), GREY, id="packed TIFF"),
+        pytest.param(grey_tiff("<"), GREY, id="little-endian TIFF"),
+        pytest.param(grey_tiff(">"), GREY, id="big-endian TIFF"),
+        pytest.param(grey_tiff("<", photometric=0), 65535 - GREY, id="negative TIFF"),
+        pytest.param(grey_tiff(">", orientation=6), np.rot90(GREY, -1), id="turned TIFF"),
+    ],
+)
+def test_grey_of_16_bits(data: bytes, expected: np.ndarray, tmp_path: Path) -> None:
+    picture = media.read(data)
+    assert picture.mode == "I;16"
+    np.testing.assert_array_equal(np.asarray(picture), expected)
+    for suffix in (".png", ".tif"):
+        for copy in (picture, np.asarray(picture), np.asarray(picture)[:, :, None]):
+            media.write(copy, tmp_path / f"a{suffix}", like=picture)
+            np.testing.assert_array_equal(np.asarray(media.read(tmp_path / f"a{suffix}")), expected)
+
+
+def test_metadata_of_16_bits(tmp_path: Path) -> None:
+    profile = ICC[:16] + b"GRAY" + ICC[20:]
+    for file_format, suffix in (("PNG", ".tif"), ("TIFF", ".png")):
+        options = metadata(file_format) | {"icc_profile": profile}
+        picture = media.read(encode(PIL.Image.fromarray(GREY), file_format, **options))
+        media.write(picture, tmp_path / f"a{suffix}", like=picture)
+        result = media.read(tmp_path / f"a{suffix}")
+        assert result.mode == "I;16"
+        assert result.getexif()[PIL.ExifTags.Base.Artist] == "A. Photographer"
+        assert (result.info["icc_profile"], result.info["xmp"]) == (profile, XMP)
+        assert result.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif", ".bmp"])
+def test_formats_without_16_bits(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="8 bits"):
+        media.write(GREY, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((8, 8, 3), np.uint16), np.zeros((8, 8, 2), np.uint16), np.zeros((8, 8), np.float32)]
+)
+def test_what_no_file_holds(picture: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="convert them to uint8"):
+        media.write(picture, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
 def avif_of_depth_10() -> bytes:
     """An 8-bit file that claims 10 bits, in both places where a header says so."""
     data = EXAMPLES["AVIF"].replace(b"\3\x08\x08\x08", b"\3\x0a\x0a\x0a")
@@ -137,12 +202,13 @@ def avif_of_depth_10() -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(png_of_depth_16(0, 1), id="grey PNG"),
         pytest.param(png_of_depth_16(2, 3), id="RGB PNG"),
         pytest.param(png_of_depth_16(4, 2), id="grey and alpha PNG"),
         pytest.param(png_of_depth_16(6, 4), id="RGBA PNG"),
         pytest.param(tiff_of_depth_16(), id="RGB TIFF"),
-        pytest.param(encode(PIL.Image.new("I;16", (8, 8)), "TIFF"), id="grey TIFF"),
+        pytest.param(encode(PIL.Image.new("I;16", (8, 8)), "PNG", transparency=3), id="colour-keyed grey PNG"),
+        pytest.param(grey_tiff(depth=12), id="12-bit TIFF"),
+        pytest.param(grey_tiff(kind=2), id="signed 16-bit TIFF"),
         pytest.param(encode(PIL.Image.new("F", (8, 8)), "TIFF"), id="float TIFF"),
         pytest.param(encode(PIL.Image.new("I", (8, 8)), "TIFF"), id="32-bit TIFF"),
         pytest.param(avif_of_depth_10(), id="10-bit AVIF"),
@@ -371,18 +437,18 @@ def test_large_files_are_not_taken_into_memory() -> None:
         media.read(Endless(), max_pixels=1000)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("example", [*EXAMPLES.values(), *EXAMPLES_OF_16_BITS.values()])
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_damaged_files_raise_only_media_errors(file_format: str, data: st.DataObject) -> None:
-    damaged = bytearray(EXAMPLES[file_format])
+def test_damaged_files_raise_only_media_errors(example: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(example)
     for _ in range(data.draw(st.integers(0, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
     try:
         picture = media.read(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]), max_pixels=1_000_000)
     except MediaError:
         return
-    assert picture.mode in ("L", "LA", "RGB", "RGBA")
+    assert picture.mode in ("L", "LA", "RGB", "RGBA", "I;16")
 
 
 def test_find(tmp_path: Path) -> None:

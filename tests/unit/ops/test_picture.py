@@ -22,6 +22,15 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, float]:
     return np.clip(smooth[: shape[0], : shape[1]] + noise, 0, 255).astype(np.uint8), factor
 
 
+SAMPLES = (np.uint16, np.float32, np.float64)
+
+
+def converted(pixels: np.ndarray, dtype: type) -> np.ndarray:
+    """The same picture in other samples, with detail between the grey levels."""
+    fine = np.clip(pixels + np.random.default_rng(8).uniform(-0.5, 0.5, pixels.shape), 0, 255)
+    return (fine * 257).astype(dtype) if dtype is np.uint16 else (fine / 255).astype(dtype)
+
+
 def grid(pixels: np.ndarray, factor: float, low: float, high: float) -> np.ndarray:
     height, width = picture.reduced_shape(pixels.shape, factor)
     return np.random.default_rng(2).uniform(low, high, (-(-height // 4), -(-width // 4))).astype(np.float32)
@@ -59,8 +68,32 @@ def test_statistics_equal_the_reference(case: tuple[np.ndarray, float]) -> None:
     np.testing.assert_array_equal(same, means)
 
 
-def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float]) -> None:
-    pixels, factor = case
+@pytest.mark.parametrize("dtype", SAMPLES)
+def test_statistics_of_other_samples_equal_the_reference(case: tuple[np.ndarray, float], dtype: type) -> None:
+    pixels, factor = converted(case[0], dtype), case[1]
+    high, means = picture.statistics(pixels, factor, 2.0, keep_high=True)
+    expected_high, expected_means = picture.statistics_reference(pixels, factor, 2.0, keep_high=True)
+    assert high is not None
+    assert expected_high is not None
+    np.testing.assert_allclose(high, expected_high, atol=2e-4)
+    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=5e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 300, 3), (300, 5, 1)])
+def test_statistics_of_a_strip_thinner_than_one_reduced_pixel(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(9).integers(0, 256, shape).astype(np.uint8)
+    assert 1 in picture.reduced_shape(shape, 7.3)
+    high, means = picture.statistics(pixels, 7.3, 2.0, keep_high=True)
+    expected_high, expected_means = picture.statistics_reference(pixels, 7.3, 2.0, keep_high=True)
+    assert high is not None
+    assert expected_high is not None
+    np.testing.assert_allclose(high, expected_high, atol=2e-4)
+    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=5e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, *SAMPLES])
+def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float], dtype: type) -> None:
+    pixels, factor = case if dtype is np.uint8 else (converted(case[0], dtype), case[1])
     height, width = picture.reduced_shape(pixels.shape, factor)
     taps = picture.gaussian_taps(2.0)
     results = []
@@ -145,12 +178,46 @@ def test_pattern_equals_the_reference_but_for_rare_single_levels(case: tuple[np.
     assert_identical(on_every_backend("add_pattern", pixels, tile, amplitude, factor, outputs=[np.empty_like(pixels)]))
 
 
-def test_strides_do_not_matter() -> None:
+@pytest.mark.parametrize("dtype", SAMPLES)
+def test_pattern_in_other_samples_is_not_rounded_to_grey_levels(case: tuple[np.ndarray, float], dtype: type) -> None:
+    pixels, factor = converted(case[0], dtype), case[1]
+    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
+    amplitude = grid(pixels, factor, 0.3, 4.0)
+    marked = picture.add_pattern(pixels, tile, amplitude, factor)
+    expected = picture.add_pattern_reference(pixels, tile, amplitude, factor)
+    assert marked.dtype == dtype
+    difference = np.abs(marked.astype(np.float64) - expected)
+    if dtype is np.uint16:
+        assert difference.max() <= 1
+        assert (difference > 0).mean() <= 1e-2
+    else:
+        assert difference.max() <= 3e-7
+    units = 257 if dtype is np.uint16 else 1 / 255
+    levels = (marked.astype(np.float64) - pixels)[..., 0] / units
+    assert np.abs(levels - np.rint(levels)).mean() > 0.1
+    if pixels.shape[2] % 2 == 0:
+        np.testing.assert_array_equal(marked[..., -1], pixels[..., -1])
+    assert_identical(on_every_backend("add_pattern", pixels, tile, amplitude, factor, outputs=[np.empty_like(pixels)]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, *SAMPLES])
+def test_saturation(dtype: type) -> None:
+    top = np.iinfo(dtype).max if dtype in (np.uint8, np.uint16) else 1
+    pixels = np.tile(np.array([0, top], dtype), (40, 30)).reshape(40, 20, 3)
+    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
+    marked = picture.add_pattern(pixels, tile, np.full((10, 5), 400, np.float32), 1.0)
+    assert marked.min() == 0
+    assert marked.max() == top
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, *SAMPLES])
+def test_strides_do_not_matter(dtype: type) -> None:
     rng = np.random.default_rng(6)
     whole = rng.integers(0, 256, (150, 260, 3)).astype(np.uint8)
+    whole = whole if dtype is np.uint8 else converted(whole, dtype)
     tile, amplitude = rng.normal(size=(96, 96)).astype(np.float32), np.full((38, 65), 2, np.float32)
     views = [whole, whole[::-1, ::-1, ::-1], whole.transpose(2, 0, 1).copy().transpose(1, 2, 0)]
-    wide = np.zeros((300, 520, 3), np.uint8)
+    wide = np.zeros((300, 520, 3), dtype)
     wide[::2, ::2] = whole
     views.append(wide[::2, ::2])
     for view in views:
@@ -160,9 +227,9 @@ def test_strides_do_not_matter() -> None:
             strict=True,
         ):  # fmt: skip
             np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(
-            picture.add_pattern(view, tile, amplitude, 1.0), picture.add_pattern(dense, tile, amplitude, 1.0)
-        )
+        marked = picture.add_pattern(view, tile, amplitude, 1.0)
+        np.testing.assert_array_equal(marked, picture.add_pattern(dense, tile, amplitude, 1.0))
+    assert picture.add_pattern(views[2], tile, amplitude, 1.0).transpose(2, 0, 1).flags.c_contiguous
 
 
 def test_bounds_are_checked() -> None:
@@ -174,6 +241,8 @@ def test_bounds_are_checked() -> None:
         _core.statistics(pixels, 0.5, taps, np.empty((3, 20, 20), np.float32), 80, 80, None)
     with pytest.raises(ValueError, match="shape"):
         _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 41, 3), np.uint8))
+    with pytest.raises(ValueError, match="type"):
+        _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 40, 3), np.uint16))
     with pytest.raises(ValueError, match="windows"):
         _core.whiten(small, small, 3.0, np.ones(7, np.float32), np.ones(8, np.float32), small.copy())
     samples, out = np.zeros((128, 128), np.float32), np.empty((2, 1, 1), np.float32)
