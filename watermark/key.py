@@ -146,7 +146,7 @@ class Key(Immutable):
     def _parse(cls, content: bytes, name: str) -> Self:
         if len(content) > _MAX_FILE_BYTES:
             raise InvalidKeyError(f"{name} is too large for a key file")
-        # Errors are raised outside of `except`: a parser's error holds the text, and would stay attached as their context.
+        # Errors are raised outside of `except`: a parser's error holds the text, and would stay attached as context.
         fields: Any = None
         with suppress(ValueError, RecursionError):
             fields = json.loads(content)

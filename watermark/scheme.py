@@ -214,8 +214,8 @@ def each(items: Any) -> Iterator[Any]:
         with suppress(TypeError):
             return iter(items)
     raise MediaError(
-        "a batch is a list or an iterator of items, or an array of more than three dimensions that stacks them; this "
-        f"is a single {type(items).__name__}: put it into a list"
+        "a batch is a list or an iterator of items, or an array of more than three dimensions that stacks them, "
+        f"not one {type(items).__name__}"
     )
 
 
@@ -243,9 +243,9 @@ def _in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_
     pool = ThreadPoolExecutor(workers)
     try:
         for item in items:
+            waiting.append(pool.submit(function, item))
             if len(waiting) == 2 * workers:
                 results.append(waiting.popleft().result())
-            waiting.append(pool.submit(function, item))
         return results + [future.result() for future in waiting]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -347,6 +347,26 @@ void sample(py::handle values, py::handle level, py::handle map, py::handle line
   kernel.sample(v.data, l.data, m.data, f.data, f.shape[0], table.data, o.data);
 }
 
+double polish(py::handle values, py::handle level, py::handle map, py::handle directions, py::handle lines,
+              py::handle turns, py::handle sinc, const std::string& isa) {
+  const Tensor values_(values, "values"), level_(level, "level"), map_(map, "map"), directions_(directions, "directions"),
+      lines_(lines, "lines"), turns_(turns, "turns"), sinc_(sinc, "sinc");
+  const auto v = values_.dense<const float, 2>(), l = level_.dense<const float, 2>();
+  const auto m = map_.dense<double, 2>();
+  const auto f = lines_.dense<const double, 2>();
+  const auto d = directions_.dense<const double, 3>();
+  require(d.shape[1] == 2 && d.shape[2] == 2, "directions must be 2 x 2 matrices");
+  const auto t = turns_.dense<const float, 1>(), table = sinc_.dense<const float, 1>();
+  require(v.shape[0] == field && v.shape[1] == 2 * half_field, "values must be a spectrum");
+  require(l.shape[0] == noise_rows && l.shape[1] == noise_columns, "level must be a noise map");
+  require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(f.shape[1] == 2 && t.shape[0] == 2 * f.shape[0], "lines must have two columns, and turns a complex number each");
+  require(table.shape[0] == 4097, "sinc must hold 4097 entries");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  return static_cast<double>(kernel.polish(v.data, l.data, m.data, d.data, d.shape[0], f.data, t.data, f.shape[0], table.data));
+}
+
 // Rows: cos and sin of 2 pi i / count.
 View<const float, 2> circle_of(const Tensor& tensor, int64_t count) {
   const auto v = tensor.dense<const float, 2>();
@@ -408,6 +428,8 @@ void bind_pictures(py::module_& m) {
   m.def("refine", &refine, py::arg("ratio"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);
+  m.def("polish", &polish, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("directions"),
+        py::arg("lines"), py::arg("turns"), py::arg("sinc"), isa);
   m.def("tile_spectrum", &tile_spectrum, py::arg("tile"), py::arg("reach"), py::arg("circle"), py::arg("out"), isa);
   m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), py::arg("circle"), isa);
 }

@@ -71,6 +71,8 @@ struct Kernels {
   double (*refine)(const float* ratio, double* map, const double* lines, int64_t count, int reach);
   void (*sample)(const float* values, const float* level, const double* map, const double* lines, int64_t count,
                  const float* sinc, float* out);
+  float (*polish)(const float* values, const float* level, double* map, const double* directions, int64_t freedom,
+                  const double* lines, const float* turns, int64_t count, const float* sinc);
   void (*tile_spectrum)(const float* tile, int64_t period, int64_t reach, const float* cosine, const float* sine,
                         float* scratch, float* out);
   void (*locate)(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,

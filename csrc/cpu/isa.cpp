@@ -73,7 +73,7 @@ extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
     luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows, correlate_tile,
-    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, tile_spectrum, locate,
+    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, tile_spectrum, locate,
 };
 
 }  // namespace watermark::WM_ISA

@@ -200,33 +200,77 @@ static inline double refine(const float* ratio, double* g, const double* lines, 
 
 constexpr int sinc_reach = 4, sinc_steps = 1024;
 
-static inline void sample_lines(const float* values, const float* level, const double* g, const double* lines, int64_t count,
-                                const float* sinc, float* out) {
-  for (int64_t k = 0; k < count; ++k) {
-    double x, y;
-    map_line(g, lines + 2 * k, x, y);
-    out[2 * k] = out[2 * k + 1] = 0.0f;
-    if (!within(x, y, 0.485)) continue;
-    x *= field, y *= field;
-    const int64_t left = static_cast<int64_t>(__builtin_floor(x)) - sinc_reach + 1;
-    const int64_t top = static_cast<int64_t>(__builtin_floor(y)) - sinc_reach + 1;
-    float wx[2 * sinc_reach], wy[2 * sinc_reach];
-    for (int i = 0; i < 2 * sinc_reach; ++i) {
-      wx[i] = sinc[nearest(__builtin_fabs(x - static_cast<double>(left + i)) * sinc_steps)];
-      wy[i] = sinc[nearest(__builtin_fabs(y - static_cast<double>(top + i)) * sinc_steps)];
-    }
-    float re = 0.0f, im = 0.0f;
-    for (int j = 0; j < 2 * sinc_reach; ++j) {
-      float row_re = 0.0f, row_im = 0.0f;
-      for (int i = 0; i < 2 * sinc_reach; ++i) {
-        const Complex v = value_at(values, left + i, top + j);
-        row_re += wx[i] * v.re, row_im += wx[i] * v.im;
-      }
-      re += wy[j] * row_re, im += wy[j] * row_im;
-    }
-    const float scale = 1.0f / __builtin_sqrtf(noise_at(level, nearest(x), nearest(y)));
-    out[2 * k] = re * scale, out[2 * k + 1] = im * scale;
+// Value at one line over the square root of the noise level; 0 at or beyond .485 cycles per pixel.
+static inline Complex sample_line(const float* values, const float* level, const double* g, const double* f,
+                                  const float* sinc) {
+  double x, y;
+  map_line(g, f, x, y);
+  if (!within(x, y, 0.485)) return {0.0f, 0.0f};
+  x *= field, y *= field;
+  const int64_t left = static_cast<int64_t>(__builtin_floor(x)) - sinc_reach + 1;
+  const int64_t top = static_cast<int64_t>(__builtin_floor(y)) - sinc_reach + 1;
+  float wx[2 * sinc_reach], wy[2 * sinc_reach];
+  for (int i = 0; i < 2 * sinc_reach; ++i) {
+    wx[i] = sinc[nearest(__builtin_fabs(x - static_cast<double>(left + i)) * sinc_steps)];
+    wy[i] = sinc[nearest(__builtin_fabs(y - static_cast<double>(top + i)) * sinc_steps)];
   }
+  float re = 0.0f, im = 0.0f;
+  for (int j = 0; j < 2 * sinc_reach; ++j) {
+    float row_re = 0.0f, row_im = 0.0f;
+    for (int i = 0; i < 2 * sinc_reach; ++i) {
+      const Complex v = value_at(values, left + i, top + j);
+      row_re += wx[i] * v.re, row_im += wx[i] * v.im;
+    }
+    re += wy[j] * row_re, im += wy[j] * row_im;
+  }
+  const float scale = 1.0f / __builtin_sqrtf(noise_at(level, nearest(x), nearest(y)));
+  return {re * scale, im * scale};
+}
+
+static inline void sample_lines(const float* values, const float* level, const double* g, const double* lines,
+                                int64_t count, const float* sinc, float* out) {
+  for (int64_t k = 0; k < count; ++k) {
+    const Complex v = sample_line(values, level, g, lines + 2 * k, sinc);
+    out[2 * k] = v.re, out[2 * k + 1] = v.im;
+  }
+}
+
+constexpr float most_magnitude = 2.5f;
+
+// Re sum of line values, each limited in magnitude, turned by `turns` (the conjugates of the phases expected).
+static inline float coherent_score(const float* values, const float* level, const double* g, const double* lines,
+                                   const float* turns, int64_t count, const float* sinc) {
+  float total = 0.0f;
+  for (int64_t k = 0; k < count; ++k) {
+    const Complex v = sample_line(values, level, g, lines + 2 * k, sinc);
+    const float size = __builtin_sqrtf(v.re * v.re + v.im * v.im);
+    const float limited = size > most_magnitude ? most_magnitude / size : 1.0f;
+    total += (v.re * turns[2 * k] - v.im * turns[2 * k + 1]) * limited;
+  }
+  return total;
+}
+
+// Coordinate ascent of the coherent score over g (in place) along given directions (2 x 2 each), from a third of a
+// frequency step at the outer lines down.
+static inline float polish(const float* values, const float* level, double* g, const double* directions, int64_t freedom,
+                           const double* lines, const float* turns, int64_t count, const float* sinc) {
+  float score = coherent_score(values, level, g, lines, turns, count, sinc);
+  double move = 0.35 / (0.2 * field);
+  for (int step = 0; step < 5; ++step, move *= 0.55)
+    for (int pass = 0; pass < 4; ++pass) {
+      bool better = false;
+      for (int64_t d = 0; d < freedom; ++d)
+        for (int sign = -1; sign <= 1; sign += 2) {
+          double trial[4];
+          for (int i = 0; i < 4; ++i) trial[i] = g[i] + sign * move * directions[4 * d + i];
+          const float now = coherent_score(values, level, trial, lines, turns, count, sinc);
+          if (now <= score) continue;
+          score = now, better = true;
+          for (int i = 0; i < 4; ++i) g[i] = trial[i];
+        }
+      if (!better) break;
+    }
+  return score;
 }
 
 // Coefficients of one period for |n| <= reach; cosine and sine: of 2 pi i / period. period: a multiple of 8.

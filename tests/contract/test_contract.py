@@ -257,6 +257,7 @@ def test_a_batch_is_a_loop(modality, scheme, marked):
     found = scheme.detect_batch(items)
     assert isinstance(found, Detections)
     assert list(found) == [scheme.detect(item) for item in items]
+    assert list(scheme.detect_batch(iter(items))) == list(found)
     assert len(scheme.detect_batch([])) == 0
     if hasattr(scheme, "embed"):
         clean = [modality.clean(0), modality.clean(7)]
@@ -322,6 +323,8 @@ def test_bad_media(modality, scheme):
             scheme.detect(media)
         with pytest.raises(MediaError):
             scheme.detect_batch([media])
+        with pytest.raises(MediaError):
+            scheme.detect_batch(iter([media]))
         if hasattr(scheme, "embed"):
             with pytest.raises(MediaError):
                 scheme.embed(media, b"x")
@@ -338,6 +341,24 @@ def test_unknown_parameters(name, key):
         watermark.load(name, key, no_such_parameter=1)
     with pytest.raises(ParameterError):
         watermark.load(name, key, payload_bits=-1)
+
+
+def test_numbers_of_numpy_are_numbers(name, modality, key):
+    plain, numpy = (
+        watermark.load(name, key, **{**modality.parameters, "payload_bits": number}) for number in (64, np.int64(64))
+    )
+    assert numpy.parameters == plain.parameters
+    assert numpy.profile() == plain.profile()
+    assert numpy.detect(modality.mark(numpy, b"x", 1)) == plain.detect(modality.mark(plain, b"x", 1))
+
+
+def test_a_scheme_cannot_be_changed(scheme, key):
+    for attribute in ("keyring", "parameters"):
+        with pytest.raises(AttributeError):
+            setattr(scheme, attribute, None)
+        with pytest.raises(AttributeError):
+            delattr(scheme, attribute)
+    assert scheme.key == key
 
 
 def test_parameters_are_frozen(scheme):

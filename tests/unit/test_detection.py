@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -29,7 +32,22 @@ class TestDetection:
     def test_detected_is_p_at_most_fpr(self, log10_p, fpr, verdict):
         assert detection(log10_p).detected(fpr) is verdict
 
-    @pytest.mark.parametrize("fpr", [0, 1, -1e-3, 2, math.nan, math.inf, "1e-6", None, True])
+    def test_a_threshold_may_come_from_numpy(self):
+        assert detection(-6.0).detected(np.float32(1e-5))
+        assert not detection(-6.0).detected(np.float64(1e-7))
+
+    @pytest.mark.parametrize("log10_p", [math.nan, math.inf, -math.inf, 1e-9, "-8", None, 1j])
+    def test_log10_p_is_the_logarithm_of_a_probability(self, log10_p):
+        with pytest.raises(ParameterError, match="log10_p"):
+            detection(log10_p)
+
+    def test_log10_p_becomes_a_plain_number(self):
+        assert type(detection(np.float32(-8)).log10_p) is float
+        assert type(detection(0).log10_p) is float
+
+    @pytest.mark.parametrize(
+        "fpr", [0, 1, -1e-3, 2, math.nan, math.inf, "1e-6", None, True, np.float32(0), np.bool_(True)]
+    )
     def test_a_threshold_is_a_probability(self, fpr):
         with pytest.raises(ThresholdError):
             detection().detected(fpr)
@@ -47,6 +65,37 @@ class TestDetection:
     def test_frozen(self):
         with pytest.raises(AttributeError):
             detection().log10_p = -100.0
+
+    def test_details_are_frozen(self):
+        figures = np.zeros(3)
+        given = {"map": figures, "scale": 0.5}
+        found = detection(details=given)
+        changes = [
+            lambda d: d.__setitem__("scale", 1),
+            lambda d: d.__delitem__("scale"),
+            lambda d: d.update(scale=1),
+            lambda d: d.__ior__({"scale": 1}),
+            lambda d: d.setdefault("p_floor", 0.5),
+            lambda d: d.pop("scale"),
+            lambda d: d.popitem(),
+            lambda d: d.clear(),
+        ]
+        for change in changes:
+            with pytest.raises(TypeError, match="cannot be changed"):
+                change(found.details)
+        with pytest.raises(ValueError, match="read-only"):
+            found.details["map"][0] = 1
+        given["scale"], figures[0] = 2, 1  # the caller's own stay as they were
+        assert found.details["scale"] == 0.5
+
+    def test_pickle_and_copy(self):
+        found = detection(payload=b"x", details={"map": np.arange(3), "scale": 0.5})
+        for same in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):  # noqa: S301 (ours)
+            assert same == found
+            assert same.details["map"].tolist() == [0, 1, 2]
+            with pytest.raises(TypeError):
+                same.details["scale"] = 1
+        assert dataclasses.asdict(found)["details"]["scale"] == 0.5
 
     def test_json(self):
         d = detection(payload=b"\x00\xff", payload_ok=True, details={"map": np.zeros(3), "scale": 0.5, "nested": {}})
@@ -94,8 +143,28 @@ class TestDetections:
         for column in (batch.log10_p, batch.score, batch.n, batch.payload_ok):
             with pytest.raises(ValueError, match="read-only"):
                 column[0] = 0
+        for name in ("scheme", "key_id", "log10_p", "score", "n", "payload", "payload_ok", "other"):
+            with pytest.raises(AttributeError):
+                setattr(batch, name, None)
+        with pytest.raises(AttributeError):
+            del batch.log10_p
         with pytest.raises(TypeError):
             hash(batch)
+
+    def test_the_callers_columns_stay_writable(self):
+        columns = [np.array([-8.0]), np.array([2.0]), np.array([10]), np.array([True])]
+        log10_p, score, n, payload_ok = columns
+        Detections("a.b", ["wm-1"], log10_p, score, n, [None], payload_ok, [{}])
+        assert all(column.flags.writeable for column in columns)
+
+    def test_pickle(self):
+        batch = Detections.of([*self.ITEMS, detection(details={"map": np.zeros(2)})])
+        same = pickle.loads(pickle.dumps(batch))  # noqa: S301 (our own bytes)
+        assert same == batch
+        assert (same.scheme, same.payload) == (batch.scheme, batch.payload)
+        assert same[3].details["map"].tolist() == [0, 0]
+        with pytest.raises(ValueError, match="read-only"):
+            same.score[0] = 0
 
     def test_equality(self):
         assert Detections.of(self.ITEMS) == Detections.of(self.ITEMS)
@@ -117,6 +186,15 @@ class TestOverKeys:
         assert found.key_id == "wm-2"
         assert found.log10_p == pytest.approx(-9 + math.log10(3), abs=1e-6)
         assert found.details["keys_tried"] == 3
+
+    def test_the_floor_is_paid_for_too(self):
+        coarse = detection(-6.0, details={"p_floor": 1e-6})
+        ring = over_keys([coarse, detection(-1.0, details={"p_floor": 1e-6})])
+        assert ring.details["p_floor"] == pytest.approx(2e-6, rel=1e-5)
+        assert ring.log10_p == pytest.approx(math.log10(ring.details["p_floor"]))
+        with pytest.raises(ThresholdError):
+            ring.detected(1.5e-6)
+        assert "p_floor" not in over_keys([coarse, detection(-1.0)]).details
 
     def test_the_payment_can_cost_the_payload_its_word(self):
         edge = detection(MAX_LOG10_P_OF_PAYLOAD, payload=b"x", payload_ok=True)
@@ -148,6 +226,30 @@ class TestCombine:
         joined = combine([detection(-20.0, score=9.0), read])
         assert (joined.payload, joined.payload_ok, joined.score) == (b"x", True, 9.0)
 
+    def test_a_message_stays_with_its_key(self):
+        """The strongest verdict names the key: another key's message is not its."""
+        read = detection(-20.0, key_id="wm-2", payload=b"x", payload_ok=True)
+        for independent in (False, True):
+            joined = combine([detection(-50.0), read], independent=independent)
+            assert (joined.key_id, joined.payload, joined.payload_ok) == ("wm-1", None, False)
+        joined = combine([detection(-10.0), read])
+        assert (joined.key_id, joined.payload, joined.payload_ok) == ("wm-2", b"x", True)
+
+    @pytest.mark.parametrize("independent", [False, True])
+    def test_a_message_pays_for_itself(self, independent):
+        """Evidence of another verdict does not vouch for a message."""
+        edge = detection(MAX_LOG10_P_OF_PAYLOAD - math.log10(2) - 1e-9, payload=b"x", payload_ok=True)
+        assert combine([edge, detection(-50.0)], independent=independent).payload_ok
+        joined = combine([edge, detection(-50.0), detection(-50.0)], independent=independent)
+        assert (joined.payload, joined.payload_ok) == (None, False)
+
+    def test_a_message_is_never_vouched_for_above_its_limit(self):
+        """Fisher's p-value of many empty looks can lie above that of the one that read a message."""
+        read = detection(-7.0, payload=b"x", payload_ok=True)
+        joined = combine([read, *[detection(0.0)] * 9], independent=True)
+        assert joined.log10_p > MAX_LOG10_P_OF_PAYLOAD
+        assert (joined.payload, joined.payload_ok) == (b"x", False)
+
     def test_floors(self):
         coarse = detection(-2.0, details={"p_floor": 1e-2})
         assert combine([coarse, coarse]).details["p_floor"] == pytest.approx(2e-2)
@@ -155,8 +257,11 @@ class TestCombine:
             math.exp(log_fisher([math.log(1e-2)] * 2))
         )
         assert combine([coarse, detection(-9.0)]).detected(1e-8)
+        assert not combine([coarse, detection(-1.0)]).detected(1e-8)  # the other could have gone there
+        again = combine([combine([coarse, coarse]), coarse])
+        assert again.details["p_floor"] == pytest.approx(2e-2)
 
-    @pytest.mark.parametrize("items", [[], [1], ["a"], [None]])
+    @pytest.mark.parametrize("items", [[], [1], ["a"], [None], None, 7, detection()])
     def test_nothing_else(self, items):
         with pytest.raises(ParameterError):
             combine(items)

@@ -75,7 +75,20 @@ def test_a_key_cannot_be_changed():
         key.id = "wm-0"
     with pytest.raises(AttributeError):
         key._secret = bytes(32)
+    with pytest.raises(AttributeError):
+        del key._secret
+    ring = Keyring([key])
+    with pytest.raises(AttributeError):
+        ring._keys = ()
     assert key.to_bytes() == SECRET
+
+
+@pytest.mark.parametrize("name", [5, None, b"user", "\ud800"])
+def test_children_and_labels_are_named_by_text(name):
+    key = Key.from_bytes(SECRET)
+    for derive in (key.child, key.derive):
+        with pytest.raises(InvalidKeyError, match="text"):
+            derive(name)
 
 
 @given(secrets)
@@ -92,7 +105,8 @@ def test_pickle_and_copy():
     assert pickle.loads(pickle.dumps(key)) == key  # noqa: S301 (our own bytes)
     assert copy.deepcopy(key) == key
     ring = Keyring([key, key.child("old")])
-    assert list(pickle.loads(pickle.dumps(ring))) == list(ring)  # noqa: S301
+    assert pickle.loads(pickle.dumps(ring)) == ring  # noqa: S301
+    assert copy.deepcopy(ring) == ring
 
 
 @given(secrets)
@@ -224,6 +238,17 @@ def test_a_changed_field_is_noticed(path, changes, message):
         Key.load(path)
 
 
+@pytest.mark.parametrize("damage", [b"", b",", b"\xff"])
+def test_an_error_does_not_carry_the_file(path, damage):
+    """A parser's error holds the text that it read; as the context of ours it would go into logs and crash reports."""
+    Key.from_bytes(SECRET).save(path)
+    path.write_bytes(path.read_bytes().rstrip(b"}\n") + damage)
+    with pytest.raises(InvalidKeyError) as caught:
+        Key.load(path)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
 @given(data=st.data())
 def test_any_damage_is_noticed(data):
     """A damaged file gives InvalidKeyError or, where the damage does not matter (white space), the same key."""
@@ -273,6 +298,11 @@ def test_keyring_is_a_sequence_with_a_primary():
     assert list(ring[1:]) == [b, c]
     assert Keyring.of(ring) is ring
     assert list(Keyring.of(a)) == [a]
+    assert ring == Keyring([a, b, c])
+    assert hash(ring) == hash(Keyring([a, b, c]))
+    assert ring != Keyring([a, c, b])
+    assert ring[:2] != ring
+    assert ring != [a, b, c]
 
 
 @pytest.mark.parametrize("content", [[], [1], [b"\0" * 32], "ab", b"ab", None, 7])

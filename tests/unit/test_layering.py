@@ -12,6 +12,7 @@ import watermark
 PACKAGE = Path(watermark.__file__).parent
 LAYERS = [
     {"errors"},
+    {"_cache", "_values"},
     {"ops"},
     {"_threads", "cuda", "prf", "stats", "payload"},
     {"detection", "key", "media"},

@@ -35,6 +35,12 @@ def test_every_message_round_trips(case):
     assert frame.decode(packed(bits)) == message
 
 
+def test_the_number_of_bits_may_come_from_numpy():
+    frame = Frame(np.int64(64))
+    assert frame == Frame(64)
+    assert type(frame.payload_bits) is int
+
+
 @pytest.mark.parametrize("payload_bits", [24, 31, 32, 64, 256, 4096])
 def test_every_length_round_trips(payload_bits):
     frame = Frame(payload_bits)

@@ -74,7 +74,7 @@ class TestSeed:
     def test_none_is_fresh(self):
         assert seed().words(8).tobytes() != seed().words(8).tobytes()
 
-    @pytest.mark.parametrize("number", [0, 7, -7, 2**200, np.int64(7), np.uint8(3)])
+    @pytest.mark.parametrize("number", [0, 7, -7, 2**2048 - 1, np.int64(7), np.uint8(3)])
     def test_an_int_repeats(self, number):
         assert np.array_equal(seed(number).words(8), seed(int(number)).words(8))
 
@@ -100,6 +100,12 @@ class TestSeed:
     def test_nothing_else(self, rng):
         with pytest.raises(ParameterError, match="rng"):
             seed(rng)
+
+    def test_an_int_has_a_size(self):
+        """Python turns no int of more than 4300 digits into text."""
+        for rng in (2**2048, -(2**2048), 10**5000):
+            with pytest.raises(ParameterError, match="2048 bits"):
+                seed(rng)
 
 
 @pytest.mark.parametrize("length", [0, -1, 8161])

@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import threading
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
+import numpy as np
+import PIL.Image
 import pytest
 
 import watermark
-from watermark import ParameterError, PayloadError, scheme
+from watermark import MediaError, ParameterError, PayloadError, scheme
 from watermark.scheme import MediaScheme, SchemeInfo, per_row
 
 
@@ -116,6 +120,18 @@ def test_parameters_override_a_profile(key):
     assert json.loads(stored)["key_id"] == key.id
 
 
+def test_a_profile_names_its_key(key):
+    stored = watermark.load("latent.gaussian_shading", key).profile()
+    other = key.child("other")
+    with pytest.raises(ParameterError, match=f"{key.id}.*{other.id}"):
+        watermark.load(stored, other)
+    assert watermark.load(stored, watermark.Keyring([other, key])).key == other
+    nameless = json.dumps({k: v for k, v in json.loads(stored).items() if k != "key_id"})
+    assert watermark.load(nameless, other).key == other
+    with pytest.raises(ParameterError):
+        watermark.load(json.dumps({**json.loads(stored), "key_id": [key.id]}), key)
+
+
 def test_a_plugin_is_loaded_by_its_entry_point(plugin, key):
     assert "toy.byte" in [info.name for info in watermark.schemes()]
     toy = watermark.load("toy.byte", key, strength=3)
@@ -143,10 +159,82 @@ def test_batches_keep_their_order(key, set_threads, threads):
     assert len(toy.detect_batch([])) == 0
 
 
-def test_an_error_in_a_batch_comes_out(key, set_threads):
-    set_threads(2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_batch_comes_out(key, set_threads, threads):
+    set_threads(threads)
     with pytest.raises(TypeError):
         Toy(key).embed_batch([b"a", None])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_generator_is_not_read_far_ahead(key, set_threads, threads):
+    set_threads(threads)
+    exhausted, taken, ahead = threading.Event(), [], []
+
+    class Watching(Toy):
+        def _observe(self, media):
+            if not media:  # the first one: time enough to read on meanwhile
+                exhausted.wait(0.3)
+                ahead.append(len(taken))
+            return media
+
+    def items():
+        for number in range(50):
+            taken.append(number)
+            yield bytes(number)
+        exhausted.set()
+
+    assert Watching(key).detect_batch(items()).log10_p.tolist() == [-n for n in range(50)]
+    assert ahead[0] <= 2 * threads
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        None,
+        7,
+        "text",
+        b"bytes",
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+        np.array(7),
+        PIL.Image.new("RGB", (64, 64)),
+    ],
+)
+def test_one_item_is_no_batch(key, items):
+    for call in (Toy(key).detect_batch, Toy(key).embed_batch):
+        with pytest.raises(MediaError, match="list or an iterator"):
+            call(items)
+
+
+def test_one_tensor_is_no_batch(key):
+    torch = pytest.importorskip("torch")
+    for shape in ((), (64, 64), (3, 64, 64)):
+        with pytest.raises(MediaError, match="list or an iterator"):
+            Toy(key).detect_batch(torch.zeros(shape))
+    assert len(Toy(key).detect_batch(torch.zeros(2, 3, 8, 8))) == 2
+
+
+def test_what_stacks_or_lists_items_is_a_batch(key):
+    pair = [b"a", b"b"]
+    for items in (pair, tuple(pair), iter(pair), {"x": b"a", "y": b"b"}.values(), np.array(pair, object)):
+        assert len(Toy(key).detect_batch(items)) == 2
+    assert len(Toy(key).detect_batch(np.zeros((2, 8, 8, 3)))) == 2
+
+
+def test_a_scheme_cannot_be_changed(key):
+    class Caching(Toy):
+        @cached_property
+        def cached(self):
+            return 7
+
+    toy = Caching(key)
+    for name in ("keyring", "parameters", "info", "anything"):
+        with pytest.raises(AttributeError, match="changed"):
+            setattr(toy, name, None)
+    with pytest.raises(AttributeError, match="changed"):
+        del toy.parameters
+    assert (toy.cached, toy.keyring) == (7, watermark.Keyring([key]))
 
 
 def test_a_ring_shares_what_needs_no_key(key):

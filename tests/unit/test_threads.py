@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -15,14 +17,18 @@ KEY, NONCE = np.arange(8, dtype=np.uint32), np.arange(3, dtype=np.uint32)
 def test_set_and_restore(set_threads):
     set_threads(3)
     assert watermark.threads() == 3
+    set_threads(np.int64(2))
+    assert watermark.threads() == 2
     set_threads(0)
     assert 1 <= watermark.threads() <= max(os.cpu_count() or 1, 1)
 
 
-@pytest.mark.parametrize("count", [-1, 1025, 1.0, "2", None, True])
+@pytest.mark.parametrize("count", [-1, 1025, 1.0, "2", None, True, np.bool_(True)])
 def test_what_is_no_number_of_threads(count):
     with pytest.raises(watermark.ParameterError):
         watermark.set_threads(count)
+    with pytest.raises(watermark.ParameterError):
+        watermark.set_threads(10**5000)  # Python writes no number of so many digits into a message
 
 
 def test_results_do_not_depend_on_the_number(set_threads):
@@ -50,3 +56,21 @@ def test_many_callers_while_the_number_changes(set_threads):
     for caller in callers:
         caller.join()
     assert wrong == []
+
+
+def test_fewer_threads_than_wished_for_do_the_work():
+    """A system that gives no more threads (here for want of addresses for their stacks) ends no process."""
+    code = """
+import resource
+import numpy as np
+import watermark
+from watermark.ops.chacha import chacha20
+KEY, NONCE = np.arange(8, dtype=np.uint32), np.arange(3, dtype=np.uint32)
+watermark.set_threads(1)
+expected = chacha20(KEY, NONCE, 300_001)
+watermark.set_threads(1024)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+assert np.array_equal(chacha20(KEY, NONCE, 300_001), expected)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/", timeout=60)

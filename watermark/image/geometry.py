@@ -40,7 +40,8 @@ _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
-_PEAKS, _TESTED = 48, 6
+_PEAKS, _PLACED, TESTED = 48, 6, 3
+_FREE = np.eye(4).reshape(4, 2, 2)
 _STRETCH, _STRETCH_STEP = 0.095, 0.012
 
 _MIRROR = np.diag([-1.0, 1.0])
@@ -229,7 +230,7 @@ class Reading:
         return lattice.log_polar(self._ratio)
 
     def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
-        """Pictures turned by any angle, mirrored, scaled and stretched: the six best hypotheses, best first."""
+        """Pictures turned by any angle, mirrored, scaled and stretched: the three best hypotheses."""
         frequencies = sync.lines / TILE
         starts = sync.peaks(self._table, stretches)
         fitted = [lattice.refine(self._ratio, start, frequencies) for start in starts]
@@ -238,22 +239,52 @@ class Reading:
             near = 0.004 * np.abs(linear).max()
             if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > near for g in distinct):
                 distinct.append(linear)
-            if len(distinct) == _TESTED:
+            if len(distinct) == _PLACED:
                 break
-        found = [self._candidate(linear, sync, lines) for linear in distinct]
-        return sorted(found, key=lambda candidate: -candidate.sync)
+        placed = [self._placed(linear, sync) for linear in distinct]
+        best = sorted(placed, key=lambda item: -item[0])[:TESTED]
+        return [self._candidate(linear, shift, sync, lines) for _, linear, shift in best]
 
-    def _candidate(self, linear: Matrix, sync: Sync, lines: Lines) -> Candidate:
-        """Reads a hypothesis both ways round: power spectra do not tell G from -G."""
+    def _placed(self, linear: Matrix, sync: Sync) -> tuple[float, Matrix, tuple[float, float]]:
+        """Reads a hypothesis both ways round, since power spectra do not tell G from -G: sync, G and translation."""
         values = _limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE))
         ahead, behind = sync.align(values), sync.align(values.conj())
+        return (*ahead[:1], linear, ahead[1]) if ahead[0] >= behind[0] else (behind[0], -linear, behind[1])
+
+    def _candidate(self, linear: Matrix, shift: tuple[float, float], sync: Sync, lines: Lines) -> Candidate:
+        """Fits a hypothesis finely by the phases of the sync lines, and reads all lines there.
+
+        Of an affine change, a similarity, and a mere scale with right angles the one is taken that fits best for its
+        freedom: fewer parameters follow the noise less.
+        """
+        frequencies = sync.lines / TILE
+        turns = _derotate(sync.phases.conj(), sync.lines, shift)
+        best = -math.inf
+        for start, directions in _families(linear):
+            fitted, _ = lattice.polish(self._spectrum, self._noise, start, directions, frequencies, turns)
+            z, moved = sync.align(_limited(lattice.sample(self._spectrum, self._noise, fitted, frequencies)))
+            if z * z / 2 - len(directions) > best:
+                best, linear, shift, agreement = z * z / 2 - len(directions), fitted, moved, z
+        height, width = self._whitened(self._search_factor).shape
         read = _limited(lattice.sample(self._spectrum, self._noise, linear, lines / TILE))
-        if behind[0] > ahead[0]:
-            linear, read, ahead = -linear, read.conj(), behind
-        factor = self._search_factor
-        height, width = self._whitened(factor).shape
-        values, origin = _derotate(read, lines, ahead[1]), (float(width // 2), float(height // 2))
-        return Candidate(linear, ahead[1], ahead[0], values, factor, origin)
+        origin = float(width // 2), float(height // 2)
+        return Candidate(linear, shift, agreement, _derotate(read, lines, shift), self._search_factor, origin)
+
+
+def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
+    """Starting points near G, each with the directions in which its family of changes may move."""
+    yield linear, _FREE
+    mirror = np.diag([math.copysign(1.0, float(np.linalg.det(linear))), 1.0])
+    upright = linear @ mirror
+    a, b = (upright[0, 0] + upright[1, 1]) / 2, (upright[1, 0] - upright[0, 1]) / 2
+    similar = np.array([[a, -b], [b, a]])
+    size = math.hypot(a, b)
+    if np.abs(similar - upright).max() > 0.02 * size:
+        return
+    yield similar @ mirror, np.stack([similar @ mirror, similar @ _QUARTER @ mirror]) / size
+    straight = np.rint(similar / size)
+    if np.abs(straight * size - similar).max() <= 0.02 * size:
+        yield straight * size @ mirror, (straight @ mirror)[None]
 
 
 def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:

@@ -22,6 +22,7 @@ from watermark.image.geometry import (
     PRESENCE_CELL,
     PRESENCE_SAMPLES,
     STAGES,
+    TESTED,
     TILE,
     TOP,
     Candidate,
@@ -57,9 +58,9 @@ _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
 # What each look of the detector may spend of the significance, fixed beforehand: half goes to the eight aligned
-# orientations (half of that to the identity), half to the six hypotheses of each of two searches; within a look, half
-# to the energy test and half to the message test.
-_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / 12
+# orientations (half of that to the identity), half to the three hypotheses of each of two searches; within a look,
+# half to the energy test and half to the message test.
+_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / (len(STAGES) * TESTED)
 _SETTLED = math.log(1e-8)
 
 

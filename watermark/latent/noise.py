@@ -146,7 +146,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     """
     if not isinstance(shape, (list, tuple)) or not shape:
         raise ParameterError(f"shape must be the shape of one latent, such as (4, 64, 64), not {shape!r}")
-    sides = tuple(whole(side, "a number in the shape of a latent", 1, _MAX_ELEMENTS) for side in shape)
+    sides = tuple(whole(side, "each side of a latent", 1, _MAX_ELEMENTS) for side in shape)
     if math.prod(sides) > _MAX_ELEMENTS:
         raise ParameterError(f"a latent of shape {sides} has more than {_MAX_ELEMENTS} elements")
     return sides
@@ -174,7 +174,8 @@ def _rows(latents: Any, shape: tuple[int, ...], *, batch: bool) -> Any:
         raise MediaError(f"a latent is a NumPy array or a torch tensor of shape {shape}, not {type(latents).__name__}")
     if isinstance(latents, np.ma.MaskedArray):
         raise MediaError("a latent has all its values, and this array is masked: fill it first")
-    if tensor and (latents.layout != torch.strided or latents.is_nested or latents.device.type not in ("cpu", "cuda")):
+    strided = not tensor or (str(latents.layout) == "torch.strided" and not latents.is_nested)
+    if not strided or (tensor and latents.device.type not in ("cpu", "cuda")):
         raise MediaError(f"a latent is a dense tensor on the CPU or on CUDA, not {latents.layout} on {latents.device}")
     if tuple(latents.shape[1:] if batch else latents.shape) != shape:
         wanted = ("rows", *shape) if batch else shape

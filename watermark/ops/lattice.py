@@ -339,6 +339,51 @@ def sample_reference(values: Spectrum, level: Floats, linear: Doubles, lines: Do
     return np.where(seen, total / np.sqrt(m), 0).astype(np.complex64)
 
 
+def polish(
+    values: Spectrum, level: Floats, start: Doubles, directions: Doubles, lines: Doubles, turns: Spectrum
+) -> tuple[Doubles, float]:
+    """Fits a hypothesis to the phases of lines, which tell more than their places: coordinate ascent.
+
+    Args:
+        values: A spectrum.
+        level: Its noise map.
+        start: G, float64 of shape (2, 2).
+        directions: In which it may change, float64 of shape (d, 2, 2).
+        lines: float64 of shape (k, 2).
+        turns: Conjugates of the phases that the lines should have, complex64 of shape (k,).
+
+    Returns:
+        The fitted G, and Re sum of turned line values, each limited to 2.5 in magnitude.
+    """
+    fitted = np.array(start, np.float64)
+    angles = np.ascontiguousarray(turns, np.complex64).view(np.float32)
+    score = core.polish(values.view(np.float32), level, fitted, directions, lines, angles, kaiser_sinc())
+    return fitted, score
+
+
+def polish_reference(
+    values: Spectrum, level: Floats, start: Doubles, directions: Doubles, lines: Doubles, turns: Spectrum
+) -> tuple[Doubles, float]:
+    """The same in NumPy."""
+
+    def score(g: Doubles) -> float:
+        v = sample_reference(values, level, g, lines)
+        return float(np.sum((v * turns).real * np.minimum(1, 2.5 / np.maximum(np.abs(v), 1e-9))))
+
+    g = np.array(start, np.float64)
+    best, move = score(g), 0.35 / (0.2 * FIELD)
+    for _ in range(5):
+        for _ in range(4):
+            improved = False
+            for step in (sign * move * direction for direction in directions for sign in (-1, 1)):
+                if (now := score(g + step)) > best:
+                    g, best, improved = g + step, now, True
+            if not improved:
+                break
+        move *= 0.55
+    return g, best
+
+
 def _value(values: Spectrum, x: NDArray[np.int64], y: NDArray[np.int64]) -> Spectrum:
     flip = x < 0
     v = values[np.where(flip, -y, y) % FIELD, np.abs(x)]

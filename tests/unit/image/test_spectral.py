@@ -11,7 +11,7 @@ import pytest
 
 import watermark
 from watermark.image import spectral
-from watermark.image.geometry import DIHEDRAL, STAGES, TILE
+from watermark.image.geometry import DIHEDRAL, STAGES, TESTED, TILE
 from watermark.stats import log_rademacher_energy
 
 DATA = Path(__file__).parents[2] / "data"
@@ -163,7 +163,7 @@ def test_sync_lines_are_one_to_a_sector_and_apart() -> None:
 
 
 def test_weights_of_all_looks_sum_to_one() -> None:
-    searched = len(STAGES) * 6 * spectral._SEARCHED
+    searched = len(STAGES) * TESTED * spectral._SEARCHED
     looks = spectral._IDENTITY + (len(DIHEDRAL) - 1) * spectral._TURNED + searched
     assert looks == pytest.approx(1)
 

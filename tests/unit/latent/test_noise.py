@@ -95,7 +95,33 @@ class TestDetect:
             assert found == expected
             assert found.scheme == scheme.name
 
-    @pytest.mark.parametrize("items", [[], (), np.empty((0, 2, 16, 16), np.float32)])
+    def test_a_batch_may_be_an_iterator_of_any_floats(self, scheme):
+        a, b = scheme.sample_batch(2, [b"a", b"b"], rng=3)
+        found = scheme.detect_batch(z for z in (a.astype(np.float64), b))
+        assert found == scheme.detect_batch([a, b])
+
+    def test_tensors_without_the_values_that_kernels_read(self, scheme):
+        torch = pytest.importorskip("torch")
+        z = torch.from_numpy(scheme.sample(b"abc", rng=7))
+        nested = torch.nested.nested_tensor([z], layout=torch.jagged)
+        for media in (torch.empty((2, 16, 16), device="meta"), z.to_sparse(), nested):
+            with pytest.raises(MediaError, match="dense"):
+                scheme.detect(media)
+            with pytest.raises(MediaError, match="dense"):
+                scheme.detect_batch([media])
+        expected = scheme.detect(-z.numpy())
+        assert scheme.detect(torch._neg_view(z)) == expected
+        assert scheme.detect_batch([torch._neg_view(z)])[0] == expected
+        assert len(scheme.detect_batch(torch.zeros((0, 2, 16, 16)))) == 0
+
+    def test_a_batch_has_one_framework(self, scheme):
+        torch = pytest.importorskip("torch")
+        z = scheme.sample(rng=7)
+        for items in ([z, torch.from_numpy(z)], [torch.from_numpy(z), z]):
+            with pytest.raises(MediaError, match="one device"):
+                scheme.detect_batch(items)
+
+    @pytest.mark.parametrize("items", [[], (), iter(()), np.empty((0, 2, 16, 16), np.float32)])
     def test_an_empty_batch(self, scheme, items):
         found = scheme.detect_batch(items)
         assert (len(found), found.scheme) == (0, "latent.gaussian_shading")
@@ -128,6 +154,7 @@ class TestDetect:
             np.zeros((2, 16, 16), object),
             np.full((2, 16, 16), np.nan, np.float32),
             np.full((2, 16, 16), 1e300),
+            np.ma.masked_array(np.zeros((2, 16, 16)), mask=True),
         ],
     )
     def test_what_is_no_latent(self, scheme, media):
@@ -145,7 +172,19 @@ class TestDetect:
             scheme.detect_batch([scheme.sample(rng=1), z])
 
     @pytest.mark.parametrize(
-        "items", [None, 7, [np.zeros((2, 16, 16)), np.zeros((2, 16, 15))], [None], ["a"], [[]], np.zeros((2, 16, 16))]
+        "items",
+        [
+            None,
+            7,
+            "latents",
+            [np.ma.masked_array(np.zeros((2, 16, 16)), mask=True)],
+            [np.zeros((2, 16, 16)).tolist()],
+            [np.zeros((2, 16, 16)), np.zeros((2, 16, 15))],
+            [None],
+            ["a"],
+            [[]],
+            np.zeros((2, 16, 16)),
+        ],
     )
     def test_what_is_no_batch(self, scheme, items):
         with pytest.raises(MediaError):
@@ -165,6 +204,17 @@ class TestShapes:
         assert (other.shape, other.key, other.parameters.payload_bits) == (shape, scheme.key, 24)
         assert other.detect(other.sample(b"abc")).payload == b"abc"
         assert scheme.shape == (2, 16, 16)
+
+    @pytest.mark.parametrize("shape", [5, None, "abc", (), (4.0, 64), (0, 512)])
+    def test_with_what_is_no_shape(self, scheme, shape):
+        with pytest.raises(ParameterError):
+            scheme.with_shape(shape)
+
+    def test_numbers_of_numpy(self, scheme):
+        shape = tuple(np.array([4, 16, 16]))
+        assert scheme.with_shape(shape).shape == (4, 16, 16)
+        assert scheme.with_shape(list(shape)).profile() == scheme.with_shape((4, 16, 16)).profile()
+        assert scheme.sample_batch(np.int64(2)).shape == (2, 2, 16, 16)
 
     @pytest.mark.parametrize(
         "shape", [(), (0, 4), (-4, 64), (4.0, 64), ("4", 64), 64, None, (2**20, 2**20), (True, 512), (4, 4)]

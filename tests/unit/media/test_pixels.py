@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from watermark.errors import MediaError
 from watermark.media import Pixels
 
-
 DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 
 

@@ -145,6 +145,30 @@ def test_lines_are_found_where_they_are(ratio: np.ndarray, lines: np.ndarray, tr
         np.testing.assert_array_equal(again, fitted)
 
 
+def test_phases_fit_finer_than_places(
+    spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray, truth: np.ndarray
+) -> None:
+    turns = np.exp(-1j * (lines @ truth.T)[:, 0]).astype(np.complex64)  # the phases of the picture's lines
+    level = 40 * level  # below the limit of magnitudes
+    for start, directions in (
+        (truth + np.array([[3e-3, -2e-3], [2e-3, 3e-3]]), np.eye(4).reshape(4, 2, 2)),
+        (1.004 * truth, truth[None]),
+    ):
+        fitted, score = lattice.polish(spectrum, level, start, directions, lines, turns)
+        at_truth = lattice.polish(spectrum, level, truth, np.zeros((0, 2, 2)), lines, turns)[1]
+        before = lattice.polish(spectrum, level, start, np.zeros((0, 2, 2)), lines, turns)[1]
+        assert before < 0.95 * at_truth < score
+        expected, expected_score = lattice.polish_reference(spectrum, level, start, directions, lines, turns)
+        np.testing.assert_allclose(fitted, expected, atol=1e-4)
+        assert score == pytest.approx(expected_score, rel=1e-3)
+        for isa in _core.instruction_sets():
+            again = start.copy()
+            angles, sinc = turns.view(np.float32), lattice.kaiser_sinc()
+            values = spectrum.view(np.float32)
+            assert _core.polish(values, level, again, directions, lines, angles, sinc, isa=isa) == score
+            np.testing.assert_array_equal(again, fitted)
+
+
 def test_samples_equal_the_reference(spectrum: np.ndarray, level: np.ndarray, lines: np.ndarray) -> None:
     many = np.concatenate([lines, -lines, 2.2 * lines, 3 * lines])
     values = lattice.sample(spectrum, level, np.eye(2), many)
