@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from watermark._cache import cached_property
+from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.image.geometry import (
@@ -77,11 +79,10 @@ class SpectralParameters:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if Frame(self.payload_bits).payload_bits > 128:
-            raise ParameterError(f"image.spectral carries up to 128 payload bits, not {self.payload_bits}")
-        number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
-        if not number or not 0.25 <= self.strength <= 4:
+        object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 0, 128))
+        if isinstance(self.strength, bool) or not isinstance(self.strength, Real) or not 0.25 <= self.strength <= 4:
             raise ParameterError(f"strength is a factor from 0.25 to 4, not {self.strength!r}")
+        object.__setattr__(self, "strength", float(self.strength))
 
 
 class _Tables(NamedTuple):
@@ -153,7 +154,8 @@ class SpectralMark(MediaScheme):
 
         Args:
             media: A picture of at least 64 pixels a side. Alpha is kept as it is.
-            payload: The message, at most ``payload_bits // 8`` bytes; None leaves it empty.
+            payload: The message, at most ``payload_bits // 8`` bytes; below 24 bits an index, big endian. None leaves
+                it empty.
 
         Returns:
             A picture of the same type, dtype, shape and mode. The mark is as fine as the samples are: it is rounded to

@@ -46,9 +46,9 @@ class GaussianShadingParameters:
     payload_bits: int = 256
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape) if isinstance(self.shape, list) else self.shape)
-        check_shape(self.shape)
-        size, elements = Frame(self.payload_bits).size, int(np.prod(self.shape))
+        object.__setattr__(self, "shape", check_shape(self.shape))
+        object.__setattr__(self, "payload_bits", Frame(self.payload_bits).payload_bits)
+        size, elements = Frame(self.payload_bits).size, math.prod(self.shape)
         if size < 1 or 8 * size > elements:
             raise ParameterError(
                 f"payload_bits={self.payload_bits} makes {size} bits, and {elements} elements carry "
