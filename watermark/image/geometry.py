@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import Statistics
+from watermark.image.perceptual import HIGH_PASS, Statistics
 from watermark.ops import lattice
-from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, whiten
+from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, high_pass, whiten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,10 +133,10 @@ class Reading:
     """What a detector knows of a picture before it sees a key. Parts are computed when they are first needed.
 
     Args:
-        pixels: uint8 of shape (H, W, C).
+        pixels: uint8, uint16, or floats in [0, 1], of shape (H, W, C).
     """
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+    def __init__(self, pixels: NDArray[Any]) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[:2])
         self._seen: dict[float, NDArray[np.float32]] = {}
@@ -168,9 +168,8 @@ class Reading:
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
         if factor not in self._seen:
-            statistics, high = Statistics.read(self._pixels, factor, keep_high=True)
-            assert high is not None
-            self._seen[factor] = whiten(high, statistics.detector_weight())
+            high, means = high_pass(self._pixels, factor, HIGH_PASS)
+            self._seen[factor] = whiten(high, Statistics.of(means).detector_weight())
         return self._seen[factor]
 
     def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:

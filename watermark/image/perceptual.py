@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from watermark.ops.picture import CELL, blur, statistics
+from watermark.ops.picture import CELL, blur
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
 
-_HIGH_PASS = 2.0
+HIGH_PASS = 2.0
+"""Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
 _DETECTOR_NOISE = 1.5**2
 _ATTACK_NOISE = 9.0
 
@@ -35,12 +36,11 @@ class Statistics:
     level: Floats
 
     @classmethod
-    def read(cls, pixels: NDArray[np.uint8], factor: float, *, keep_high: bool) -> tuple[Statistics, Floats | None]:
-        """Statistics of a picture of shape (H, W, C), reduced by `factor`; and b, luma minus its low-pass."""
-        high, (root, square, level) = statistics(pixels, factor, _HIGH_PASS, keep_high=keep_high)
-        smooth_root = blur(root, 3.6 / CELL)
+    def of(cls, means: Floats) -> Statistics:
+        """From the means over cells of sqrt|b|, b^2 and luma: float32 of shape (3, rows, columns)."""
+        smooth_root = blur(means[0], 3.6 / CELL)
         activity = np.float32(1.4) * smooth_root * smooth_root
-        return cls(blur(square, 6 / CELL), activity, blur(level, 4 / CELL)), high
+        return cls(blur(means[1], 6 / CELL), activity, blur(means[2], 4 / CELL))
 
     def detector_weight(self) -> Floats:
         """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""

@@ -32,9 +32,9 @@ from watermark.image.geometry import (
     Sync,
     reduction,
 )
-from watermark.image.perceptual import Statistics
+from watermark.image.perceptual import HIGH_PASS, Statistics
 from watermark.media.pixels import Pixels
-from watermark.ops.picture import add_pattern
+from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
 from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
@@ -169,17 +169,17 @@ class SpectralMark(MediaScheme):
         pixels = _pixels(media, _MARKED_SIDE)
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
-        statistics, _ = Statistics.read(pixels.array, factor, keep_high=False)
-        amplitude = statistics.visibility()
-        amplitude *= self._gain(statistics, amplitude)
+        maps = Statistics.of(statistics(pixels.array, factor, HIGH_PASS))
+        amplitude = maps.visibility()
+        amplitude *= self._gain(maps, amplitude)
         tile = np.roll(_pattern(tables, symbols, TILE), _shift(tables.shift, pixels.array), (0, 1))
         return pixels.restore(add_pattern(pixels.array, tile, amplitude, factor))
 
-    def _gain(self, statistics: Statistics, amplitude: NDArray[np.float32]) -> float:
+    def _gain(self, maps: Statistics, amplitude: NDArray[np.float32]) -> float:
         """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
         rms = float(np.sqrt(np.mean(amplitude * amplitude)))
         faintest, strongest = (255 / 10 ** (psnr / 20) / rms for psnr in reversed(_PSNR))
-        wanted = min(max(_EVIDENCE / statistics.expected_evidence(amplitude), _GAIN[0]), _GAIN[1])
+        wanted = min(max(_EVIDENCE / maps.expected_evidence(amplitude), _GAIN[0]), _GAIN[1])
         return self.parameters.strength * min(max(wanted, faintest), strongest)
 
     def _observe(self, media: Any) -> Reading:

@@ -183,11 +183,14 @@ class Found:
     unmatched: list[str]
 
 
-def find(paths: Iterable[str | os.PathLike[str]]) -> Found:
+def find(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> Found:
     """Expands files, folders (with all below) and globs (``**`` included) into media files.
 
     Folders and globs give the files with a known suffix and no leading dot; a file named itself is always taken.
+    One path may stand alone.
     """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     files: dict[Path, Path] = {}
     unmatched: list[str] = []
     for path in paths:

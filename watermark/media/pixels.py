@@ -134,6 +134,9 @@ def _check_range(array: NDArray[Any]) -> None:
 
 
 def _from_numpy(image: NDArray[Any]) -> NDArray[Any]:
+    if isinstance(image, np.ma.MaskedArray):
+        raise MediaError("the array is masked: fill it first, as with array.filled(0)")
+    image = image.view(np.ndarray)  # a matrix would keep its two dimensions
     if image.dtype.name not in _DTYPES:
         raise MediaError(f"the image has dtype {image.dtype}: {_remedy(image.dtype.kind)}")
     if image.ndim == 2:

@@ -40,7 +40,7 @@ def reduced_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
     return height, width
 
 
-def statistics(pixels: Samples, factor: float, sigma: float, *, keep_high: bool) -> tuple[Floats | None, Floats]:
+def high_pass(pixels: Samples, factor: float, sigma: float) -> tuple[Floats, Floats]:
     """High-pass of a reduced picture's luma, and its local statistics.
 
     Luma (ITU-R BT.601 weights) is area-averaged down by the same factor on both axes: output pixel x covers the input
@@ -51,30 +51,36 @@ def statistics(pixels: Samples, factor: float, sigma: float, *, keep_high: bool)
             alpha); C = 3, 4: RGB (and alpha).
         factor: At least 1.
         sigma: Standard deviation of the low-pass, in pixels of the reduced picture.
-        keep_high: Whether the high-pass itself is wanted.
 
     Returns:
-        The high-pass b, float32 of `reduced_shape` (h, w), or None; and float32 of shape (3, ceil(h / 4), ceil(w / 4)):
-        per 4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
+        The high-pass b, float32 of `reduced_shape` (h, w); and float32 of shape (3, ceil(h / 4), ceil(w / 4)): per
+        4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
     """
+    high = np.empty(reduced_shape(pixels.shape, factor), np.float32)
+    return high, _statistics(pixels, factor, sigma, high)
+
+
+def statistics(pixels: Samples, factor: float, sigma: float) -> Floats:
+    """The second result of `high_pass` alone, for less."""
+    return _statistics(pixels, factor, sigma, None)
+
+
+def _statistics(pixels: Samples, factor: float, sigma: float, high: Floats | None) -> Floats:
     height, width = reduced_shape(pixels.shape, factor)
     means = np.empty((3, -(-height // CELL), -(-width // CELL)), np.float32)
-    high = np.empty((height, width), np.float32) if keep_high else None
     core.statistics(pixels, factor, gaussian_taps(sigma), means, height, width, high)
-    return high, means
+    return means
 
 
-def statistics_reference(
-    pixels: Samples, factor: float, sigma: float, *, keep_high: bool
-) -> tuple[Floats | None, Floats]:
-    """The same in NumPy."""
+def high_pass_reference(pixels: Samples, factor: float, sigma: float) -> tuple[Floats, Floats]:
+    """The same as `high_pass` in NumPy."""
     y = _luma(pixels, factor)
     high = y - blur_reference(y, sigma)
     rows, columns = np.arange(0, y.shape[0], CELL), np.arange(0, y.shape[1], CELL)
     maps = np.stack([np.sqrt(np.abs(high)), high * high, y]).astype(np.float64)
     sums = np.add.reduceat(np.add.reduceat(maps, rows, axis=1), columns, axis=2)
     counts = np.outer(np.diff(np.append(rows, y.shape[0])), np.diff(np.append(columns, y.shape[1])))
-    return (high if keep_high else None), (sums / counts).astype(np.float32)
+    return high, (sums / counts).astype(np.float32)
 
 
 def _units(dtype: np.dtype[Any]) -> float:

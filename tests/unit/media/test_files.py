@@ -468,3 +468,9 @@ def test_find(tmp_path: Path) -> None:
     found = media.find([tmp_path / "none.png", tmp_path / "*.bmp", tmp_path / "a.jpg"])
     assert found.unmatched == [str(tmp_path / "none.png"), str(tmp_path / "*.bmp")]
     assert list(found.files) == [tmp_path / "a.jpg"]
+
+
+def test_find_takes_one_path(tmp_path: Path) -> None:
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for one in (tmp_path, str(tmp_path)):
+        assert list(media.find(one).files) == [tmp_path / "a.png"]

@@ -227,3 +227,9 @@ def test_unusual_tensors() -> None:
 def test_wrong_input_is_explained(image: object, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         Pixels.of(image)
+
+
+def test_masked_arrays_are_refused() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with pytest.raises(MediaError, match="masked"):
+        Pixels.of(np.ma.masked_equal(grey, 3))
