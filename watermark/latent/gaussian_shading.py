@@ -67,7 +67,7 @@ class GaussianShading(LatentScheme):
         name="latent.gaussian_shading",
         modality="latent",
         null="exact",
-        fixed_key=FixedKey(1.0, 1.0, "iid normal latents; see docs/schemes/gaussian_shading.md"),
+        fixed_key=FixedKey(1.0, 1.0, "iid normal latents, on which every key has one law: benchmarks/null.py"),
         distortion_free=False,
         payload="1 to 4096 bits",
         security_bits=256,
