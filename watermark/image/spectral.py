@@ -1,4 +1,4 @@
-"""The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after crops and scaling.
+"""The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after any affine change.
 
 The pattern has a period of 96 pixels at a canonical size, so its spectrum is a lattice of about 825 lines between .045
 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry; every other
