@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from watermark._cache import cached_property
+from watermark._values import FrozenDict
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
@@ -26,7 +26,7 @@ from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import LN10, log_majority_tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -100,20 +100,22 @@ class GaussianShading(LatentScheme):
 
     def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> list[Detection]:
         bits, agreement = sign_votes(z, tables, self._frame.size)
-        if (agreement < 0).any():  # a sum is not finite
+        agreed = agreement.tolist()
+        if min(agreed, default=0) < 0:  # a sum is not finite
             largest = float(abs(z).max())
             if not math.isfinite(largest):
                 raise MediaError("the latent holds values that are not finite")
             bits, agreement = sign_votes(z / largest, tables, self._frame.size)
-        return [
-            self._verdict(packed.tobytes(), agreed, key_id, partial(self._carries, row, tables, packed))
-            for row, packed, agreed in zip(z, bits, agreement.tolist(), strict=True)
-        ]
+            agreed = agreement.tolist()
+        return [self._verdict(tables, z[i], bits[i], n, key_id) for i, n in enumerate(agreed)]
 
-    def _verdict(self, packed: bytes, agreed: int, key_id: str, carries: Callable[[], bool]) -> Detection:
+    def _verdict(
+        self, pad: NDArray[np.uint32], row: Any, packed: NDArray[np.uint8], agreed: int, key_id: str
+    ) -> Detection:
         log10_p = float(self._log10_tail[agreed])
-        payload = self._frame.decode(packed)
-        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD and (self._frame.framed or carries())
+        payload = self._frame.decode(packed.tobytes())
+        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        vouched = vouched and (self._frame.framed or self._carries(row, pad, packed))
         return Detection(
             self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched, self._details
         )
@@ -133,6 +135,6 @@ class GaussianShading(LatentScheme):
         return bool(wrong.sum() <= 2.0**-16)
 
     @cached_property
-    def _details(self) -> dict[str, Any]:
+    def _details(self) -> FrozenDict:
         floor = 10.0 ** float(self._log10_tail[-1])
-        return {"p_floor": floor} if floor > 0 else {}
+        return FrozenDict({"p_floor": floor} if floor > 0 else {})
