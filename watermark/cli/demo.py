@@ -43,7 +43,7 @@ def demo(
     if output.exists() and not overwrite:
         raise FileExistsError(f"{shown(output)} exists; --force replaces it")
     payload = to_payload(message)
-    original = media.read(photo or Path(__file__).with_name("demo.jpg"))
+    original = sheet.eight_bits(media.read(photo or Path(__file__).with_name("demo.jpg")))
     if min(original.size) < SMALLEST_SIDE:
         raise MediaError(
             f"{photo}: too small to be cut and halved: take a photo of {SMALLEST_SIDE} pixels a side or more"

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from watermark.cli.common import to_message
-from watermark.cli.sheet import CARD, INK, MAT, MUTED, PADDING, PAPER, Color, font, verdict, write
+from watermark.cli.sheet import CARD, INK, MAT, MUTED, PADDING, PAPER, Color, eight_bits, font, verdict, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,9 +74,7 @@ def overlay(picture: Image.Image, presence: Floats, cell: float) -> Image.Image:
     rows, columns = presence.shape
     box = (0, 0, min(picture.width / cell, columns), min(picture.height / cell, rows))
     scores = Image.fromarray(np.asarray(presence, np.float32)).resize(size, Image.Resampling.BILINEAR, box)
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    opaque = picture.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
+    opaque = eight_bits(picture).convert("RGBA").resize(size, Image.Resampling.LANCZOS)
     return _tinted(Image.alpha_composite(Image.new("RGBA", size, MAT), opaque).convert("RGB"), np.asarray(scores))
 
 

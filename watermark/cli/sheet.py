@@ -54,6 +54,13 @@ class Look:
         return to_message(self.detection.payload) if self.marked and self.detection.payload_ok else ""
 
 
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """The picture as it can be shown: grey of 16 bits is reduced, which Pillow's conversions would clip."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+
+
 def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=quality)

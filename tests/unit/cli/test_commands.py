@@ -308,3 +308,12 @@ def test_a_defect_does_not_read_as_unmarked(monkeypatch: pytest.MonkeyPatch, key
     result = run("detect", PHOTOS / "coffee.jpg", "-k", str(key))
     assert result.exit_code == 2
     assert "boom" in result.stderr
+
+
+def test_demo_of_a_deep_grey_photo_is_not_clipped(tmp_path: Path) -> None:
+    grey = np.asarray(PIL.Image.open(PHOTOS / "coffee.jpg").convert("L")).astype(np.uint16) * 257
+    PIL.Image.fromarray(grey).save(tmp_path / "deep.png")
+    sheet = tmp_path / "sheet.png"
+    assert run("demo", "--photo", tmp_path / "deep.png", "-o", sheet).exit_code == 0
+    shown = np.asarray(PIL.Image.open(sheet).convert("L"))
+    assert (shown[: shown.shape[0] // 2] < 100).mean() > 0.1  # the dark cup is there, not a white card
