@@ -191,31 +191,20 @@ class Reading:
         reach = gaussian_taps(_PRESENCE_SIGMA)
         overlap = float(2 * np.sum(reach * reach) - reach[0] * reach[0]) ** 2
         variance = blur(elsewhere * elsewhere, _PRESENCE_SIGMA / math.sqrt(2)) * np.float32(overlap)
-        least = np.float32(0.05) * variance.mean() + np.float32(
-            1e-12
-        )  # where the picture is blank, chance gives nothing
+        # Where the picture is blank, chance gives nothing to divide by.
+        least = np.float32(0.05) * variance.mean() + np.float32(1e-12)
         return np.asarray(blur(found, _PRESENCE_SIGMA) / np.sqrt(np.maximum(variance, least)))
 
     def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
         """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
 
-        Yields the identity first, then the other orientations from the best sync down; eight in all.
+        Yields the eight orientations, the identity first; each is read only when it is asked for.
         """
-        rest = []
         for linear in DIHEDRAL:
             turn = linear.astype(np.int64)
             z, shift = sync.align(self._folded(sync.lines @ turn.T))
-            rest.append((z, linear, turn, shift))
-            if len(rest) == 1:
-                yield self._aligned_candidate(*rest.pop(), lines)
-        for found in sorted(rest, key=lambda item: -item[0]):
-            yield self._aligned_candidate(*found, lines)
-
-    def _aligned_candidate(
-        self, z: float, linear: Matrix, turn: Lines, shift: tuple[float, float], lines: Lines
-    ) -> Candidate:
-        values = _derotate(self._folded(lines @ turn.T), lines, shift)
-        return Candidate(linear, shift, z, values, self._factor, (0.0, 0.0))
+            values = _derotate(self._folded(lines @ turn.T), lines, shift)
+            yield Candidate(linear, shift, z, values, self._factor, (0.0, 0.0))
 
     def _folded(self, n: Lines) -> NDArray[np.complex64]:
         return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
@@ -248,7 +237,8 @@ class Reading:
         """Reads a hypothesis both ways round, since power spectra do not tell G from -G: sync, G and translation."""
         values = _limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE))
         ahead, behind = sync.align(values), sync.align(values.conj())
-        return (*ahead[:1], linear, ahead[1]) if ahead[0] >= behind[0] else (behind[0], -linear, behind[1])
+        (z, shift), linear = (ahead, linear) if ahead[0] >= behind[0] else (behind, -linear)
+        return z, linear, shift
 
     def _candidate(self, linear: Matrix, shift: tuple[float, float], sync: Sync, lines: Lines) -> Candidate:
         """Fits a hypothesis finely by the phases of the sync lines, and reads all lines there.
