@@ -2,7 +2,8 @@
 
 `payload_bits` counts net message bits everywhere. From 24 bits on, a frame comes on top: all messages of up to
 ``payload_bits // 8`` bytes are numbered, the shorter ones first, so that the length costs a single bit, and a CRC-16
-follows. The version of the frame enters the CRC's start value instead of the bits. Below 24 bits the message is an
+follows. The version of the frame and a tag, which tells how the message was embedded, enter the CRC's start value
+instead of the bits. Below 24 bits the message is an
 index below ``2**payload_bits`` and nothing is added: then only the detector's p-value vouches for it.
 """
 
@@ -37,12 +38,14 @@ class Frame:
 
     Args:
         payload_bits: Net message bits, 0 to 4096. 0 carries presence only.
+        tags: How many tags are in use, 1 to 256.
 
     Raises:
         ParameterError: `payload_bits` is out of range.
     """
 
     payload_bits: int
+    tags: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 0, 4096))
@@ -65,18 +68,19 @@ class Frame:
     @property
     def log_messages(self) -> float:
         """Natural logarithm of the number of frames that `decode` accepts."""
-        return math.log(self._first[-1]) if self.framed else self.payload_bits * math.log(2)
+        return math.log(self.tags * self._first[-1]) if self.framed else self.payload_bits * math.log(2)
 
     @cached_property
     def _first(self) -> tuple[int, ...]:
         """Number of the first message of each length, and how many messages there are."""
         return tuple((256**length - 1) // 255 for length in range(self.max_bytes + 2))
 
-    def encode(self, payload: bytes | None) -> NDArray[np.uint8]:
+    def encode(self, payload: bytes | None, tag: int = 0) -> NDArray[np.uint8]:
         """Bits of a message: uint8 of shape (size,), 0 or 1.
 
         Args:
             payload: The message; None stands for the empty one (an index of 0).
+            tag: 0 to ``tags - 1``; lost below 24 bits.
 
         Raises:
             PayloadError: Not bytes, too long, or an index that is too large.
@@ -94,7 +98,7 @@ class Frame:
                     f"{self.max_bytes}: shorten it or load the scheme with payload_bits={8 * len(message)}"
                 )
             number = self._first[len(message)] + int.from_bytes(message)
-            number = number << _CRC_BITS | self._checksum(number)
+            number = number << _CRC_BITS | self._checksum(number, tag)
         else:
             number = int.from_bytes(message)
             if number >= 1 << self.payload_bits:
@@ -105,18 +109,18 @@ class Frame:
         return np.unpackbits(octets, count=self.size)
 
     def decode(self, packed: bytes) -> bytes | None:
-        """The message of packed bits (most significant first, zeros at the end), or None if the checksum fails."""
+        """The message of packed bits (most significant first, zeros at the end), or None if no tag's checksum holds."""
         number = int.from_bytes(packed) >> -self.size % 8
         if not self.framed:
             return number.to_bytes(self.max_bytes)
         number, checksum = number >> _CRC_BITS, number & (1 << _CRC_BITS) - 1
-        if checksum != self._checksum(number) or number >= self._first[-1]:
+        if number >= self._first[-1] or all(checksum != self._checksum(number, tag) for tag in range(self.tags)):
             return None
         length = bisect_right(self._first, number) - 1
         return (number - self._first[length]).to_bytes(length)
 
-    def _checksum(self, number: int) -> int:
-        return binascii.crc_hqx(number.to_bytes(self.max_bytes + 1), _CRC_START)
+    def _checksum(self, number: int, tag: int) -> int:
+        return binascii.crc_hqx(number.to_bytes(self.max_bytes + 1), _CRC_START ^ tag << 8)
 
 
 class SoftCode:
@@ -138,11 +142,16 @@ class SoftCode:
         """Positions of the frame's bits among the code's inputs."""
         return _reliable_positions(self.symbols, self.frame.size)
 
-    def encode(self, payload: bytes | None) -> NDArray[np.uint8]:
+    def encode(self, payload: bytes | None, tag: int = 0) -> NDArray[np.uint8]:
         """Code symbols of a message: uint8 of shape (symbols,), 0 or 1. Raises like `Frame.encode`."""
         inputs = np.zeros(self.symbols, np.uint8)
-        inputs[self.information] = self.frame.encode(payload)
+        inputs[self.information] = self.frame.encode(payload, tag)
         return polar.transform(inputs)
+
+    def tag(self, payload: bytes, symbols: NDArray[np.uint8]) -> int | None:
+        """The tag with which a message has these symbols; None below 24 bits."""
+        tags = range(self.frame.tags) if self.frame.framed else ()
+        return next((tag for tag in tags if np.array_equal(self.encode(payload, tag), symbols)), None)
 
     def decode(self, soft: NDArray[np.float32]) -> tuple[bytes | None, NDArray[np.uint8]]:
         """The most likely message.

@@ -133,35 +133,45 @@ void whiten(py::handle high, py::handle weight, double clip, py::handle vertical
   });
 }
 
-void fold(py::handle y, py::handle out, const std::string& isa) {
-  const Tensor y_(y, "y"), out_(out, "out");
+void fold(py::handle y, py::handle steps, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), steps_(steps, "steps"), out_(out, "out");
   const auto in = y_.dense<const float, 2>();
+  const auto t = steps_.dense<const int64_t, 1>();
   const auto o = out_.dense<float, 2>();
-  require(o.shape[0] == o.shape[1] && o.shape[0] >= 1, "out must be a square tile");
+  require(o.shape[0] == t.shape[0] && o.shape[1] >= 1, "out must hold one cycle per step");
+  for (int64_t i = 0; i < t.shape[0]; ++i) require(t.data[i] >= 0 && t.data[i] < o.shape[1], "steps must lie in the cycle");
+  require(in.shape[0] < (int64_t{1} << 31) && o.shape[1] < (int64_t{1} << 31), "y and the cycle must have less than 2^31 rows");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  kernel.fold(in.data, in.shape[0], in.shape[1], o.shape[0], o.data);
+  kernel.fold(in.data, in.shape[0], in.shape[1], t.data, t.shape[0], o.shape[1], o.data);
 }
 
-void add_pattern(py::handle pixels, py::handle tile, py::handle amplitude, double factor, py::handle out,
+void add_pattern(py::handle pixels, py::handle cycles, int64_t step, py::handle amplitudes, double factor, py::handle out,
                  const std::string& isa) {
-  const Tensor pixels_(pixels, "pixels"), tile_(tile, "tile"), amplitude_(amplitude, "amplitude"), out_(out, "out");
+  const Tensor pixels_(pixels, "pixels"), cycles_(cycles, "cycles"), amplitudes_(amplitudes, "amplitudes"), out_(out, "out");
   const Pixels p = pixels_of(pixels_);
-  const auto t = tile_.dense<const float, 2>(), a = amplitude_.dense<const float, 2>();
+  const auto t = cycles_.dense<const float, 2>();
+  const auto a = amplitudes_.dense<const float, 3>();
   const Pixels o = pixels_of<true>(out_);
-  require(t.shape[0] == t.shape[1] && t.shape[0] >= 4, "tile must be a square of at least 4");
-  require(a.size() > 0 && std::isfinite(factor) && factor >= 1, "amplitude must not be empty, and factor at least 1");
+  const int64_t layers = t.shape[0], period = t.shape[1];
+  require(layers >= 1 && period >= 1 && period < (int64_t{1} << 31), "cycles must not be empty");
+  require(step >= 0 && step < period, "step must lie in the cycle");
+  require(a.size() > 0 && a.shape[0] == layers, "amplitudes must hold one map per cycle");
+  require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
   require(o.height == p.height && o.width == p.width && o.channels == p.channels && o.sample == p.sample,
           "out must have the shape and the type of pixels");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  const Scratch wide = scratch(t.shape[0] * p.width);
-  parallel_for(t.shape[0], 16, [&](int64_t begin, int64_t end) {
-    kernel.widen_tile(t.data, t.shape[0], factor, begin, end, p.width, wide.get());
-  });
+  // Each cycle starts two places early and is followed by its beginning, so that rows are read without looking at its end.
+  const int64_t stride = period + static_cast<int64_t>(static_cast<double>(p.width) / factor) + 32;
+  const Scratch rows = scratch(layers * stride);
+  for (int64_t layer = 0; layer < layers; ++layer)
+    for (int64_t i = 0, from = (2 * period - 2) % period; i < stride; ++i, from = from + 1 < period ? from + 1 : 0)
+      rows.get()[layer * stride + i] = t.data[layer * period + from];
   parallel_for(p.height, rows_per_task, [&](int64_t begin, int64_t end) {
-    const Scratch s = scratch(columns_of(p.width) + 3 * p.width + a.shape[1] + 40);
-    kernel.add_pattern(p, wide.get(), t.shape[0], a.data, a.shape[0], a.shape[1], factor, begin, end, o, s.get());
+    const Scratch s = scratch(3 * columns_of(p.width) + (4 * layers + 5) * (p.width + 8) + a.shape[2] + 40);
+    kernel.add_pattern(p, rows.get(), stride, period, step, layers, a.data, a.shape[1], a.shape[2], factor, begin, end, o,
+                       s.get());
   });
 }
 
@@ -374,21 +384,6 @@ View<const float, 2> circle_of(const Tensor& tensor, int64_t count) {
   return v;
 }
 
-void tile_spectrum(py::handle tile, int64_t reach, py::handle circle, py::handle out, const std::string& isa) {
-  const Tensor tile_(tile, "tile"), circle_(circle, "circle"), out_(out, "out");
-  const auto t = tile_.dense<const float, 2>();
-  const auto o = out_.dense<float, 2>();
-  const int64_t period = t.shape[0];
-  require(t.shape[1] == period && period >= 8 && period % 8 == 0 && period <= 1024, "tile must be a square with sides of 8, 16, ... 1024");
-  require(reach >= 0 && 2 * reach < period, "reach must be less than half the period");
-  require(o.shape[0] == 2 * reach + 1 && o.shape[1] == 2 * o.shape[0], "out must hold (2 reach + 1)^2 complex numbers");
-  const auto turn = circle_of(circle_, period);
-  const Kernels& kernel = pick(isa);
-  py::gil_scoped_release release;
-  const Scratch s = scratch(2 * (reach + 2) * period);
-  kernel.tile_spectrum(t.data, period, reach, turn.data, turn.data + period, s.get(), o.data);
-}
-
 py::tuple locate(py::handle sync, py::handle lines, int64_t period, py::handle circle, const std::string& isa) {
   const Tensor sync_(sync, "sync"), lines_(lines, "lines"), circle_(circle, "circle");
   const auto v = sync_.dense<const float, 1>();
@@ -415,8 +410,8 @@ void bind_pictures(py::module_& m) {
         py::arg("width"), py::arg("high"), isa);
   m.def("whiten", &whiten, py::arg("high"), py::arg("weight"), py::arg("clip"), py::arg("vertical"), py::arg("horizontal"),
         py::arg("out"), isa);
-  m.def("fold", &fold, py::arg("y"), py::arg("out"), isa);
-  m.def("add_pattern", &add_pattern, py::arg("pixels"), py::arg("tile"), py::arg("amplitude"), py::arg("factor"),
+  m.def("fold", &fold, py::arg("y"), py::arg("steps"), py::arg("out"), isa);
+  m.def("add_pattern", &add_pattern, py::arg("pixels"), py::arg("cycles"), py::arg("step"), py::arg("amplitudes"), py::arg("factor"),
         py::arg("out"), isa);
   m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("samples"), py::arg("g"), py::arg("offset"), py::arg("out"),
         isa);
@@ -430,7 +425,6 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("polish", &polish, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("directions"),
         py::arg("lines"), py::arg("turns"), py::arg("sinc"), isa);
-  m.def("tile_spectrum", &tile_spectrum, py::arg("tile"), py::arg("reach"), py::arg("circle"), py::arg("out"), isa);
   m.def("locate", &locate, py::arg("sync"), py::arg("lines"), py::arg("period"), py::arg("circle"), isa);
 }
 

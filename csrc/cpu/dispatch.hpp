@@ -48,11 +48,11 @@ struct Kernels {
                 int64_t end, float* out, float* sums, float* scratch);
   void (*clip_and_taper)(float* y, int64_t width, float scale, float limit, const float* vertical, const float* horizontal,
                          int64_t begin, int64_t end);
-  void (*fold)(const float* y, int64_t height, int64_t width, int64_t period, float* out);
-  void (*widen_tile)(const float* tile, int64_t period, double factor, int64_t begin, int64_t end, int64_t width,
-                     float* wide);
-  void (*add_pattern)(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                      int64_t across, double factor, int64_t begin, int64_t end, const Pixels& out, float* scratch);
+  void (*fold)(const float* y, int64_t height, int64_t width, const int64_t* steps, int64_t count, int64_t period,
+               float* out);
+  void (*add_pattern)(const Pixels& p, const float* cycles, int64_t stride, int64_t period, int64_t step, int64_t layers,
+                      const float* amplitudes, int64_t down, int64_t across, double factor, int64_t begin, int64_t end,
+                      const Pixels& out, float* scratch);
 
   void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* samples, const double* g,
                          const double* offset, int64_t begin, int64_t end, float* found, float* elsewhere);
@@ -73,8 +73,6 @@ struct Kernels {
                  const float* sinc, float* out);
   float (*polish)(const float* values, const float* level, double* map, const double* directions, int64_t freedom,
                   const double* lines, const float* turns, int64_t count, const float* sinc);
-  void (*tile_spectrum)(const float* tile, int64_t period, int64_t reach, const float* cosine, const float* sine,
-                        float* scratch, float* out);
   void (*locate)(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,
                  const float* sine, float* scratch, double* out);
 };

@@ -55,11 +55,21 @@ void weigh_rows(const float* high, int64_t width, const float* weight, int64_t d
   weigh(high, width, weight, down, across, horizontal, begin, end, out, sums, scratch + column_floats(width));
 }
 
-void add_pattern_rows(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                      int64_t across, double factor, int64_t begin, int64_t end, const Pixels& out, float* scratch) {
+int64_t cubic_floats(int64_t width) { return (width + 7) / 8 * static_cast<int64_t>(sizeof(Cubic8) / sizeof(float)); }
+
+void add_pattern_rows(const Pixels& p, const float* cycles, int64_t stride, int64_t period, int64_t step, int64_t layers,
+                      const float* amplitudes, int64_t down, int64_t across, double factor, int64_t begin, int64_t end,
+                      const Pixels& out, float* scratch) {
   Between8* horizontal = reinterpret_cast<Between8*>(scratch);
   between_columns(p.width, cell * factor, across, horizontal);
-  add_pattern(p, wide, period, amplitude, down, across, horizontal, factor, begin, end, out, scratch + column_floats(p.width));
+  scratch += column_floats(p.width);
+  Cubic8* columns = nullptr;
+  if (factor != 1.0) {
+    cubic_columns(p.width, factor, columns = reinterpret_cast<Cubic8*>(scratch));
+    scratch += cubic_floats(p.width);
+  }
+  add_pattern(p, cycles, stride, period, step, layers, amplitudes, down, across, horizontal, columns, factor, begin, end, out,
+              scratch);
 }
 
 int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin, int64_t end,
@@ -72,8 +82,8 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
-    luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, widen_tile, add_pattern_rows, correlate_tile,
-    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, tile_spectrum, locate,
+    luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile,
+    spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
 };
 
 }  // namespace watermark::WM_ISA

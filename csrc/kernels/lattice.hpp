@@ -273,44 +273,6 @@ static inline float polish(const float* values, const float* level, double* g, c
   return score;
 }
 
-// Coefficients of one period for |n| <= reach; cosine and sine: of 2 pi i / period. period: a multiple of 8.
-// scratch: 2 (reach + 1) period + 2 period floats. out: (2 reach + 1)^2 complex numbers.
-static inline void tile_spectrum(const float* tile, int64_t period, int64_t reach, const float* cosine, const float* sine,
-                                 float* scratch, float* out) {
-  const int64_t side = 2 * reach + 1;
-  float *re = scratch, *im = re + (reach + 1) * period;  // transformed along y: row n, column x
-  for (int64_t n = 0; n <= reach; ++n)
-    for (int64_t x = 0; x < period; x += 8) {
-      f32x8 a = {}, b = {};
-      for (int64_t y = 0, turn = 0; y < period; ++y, turn = (turn + n) % period) {
-        const f32x8 v = load<f32x8>(tile + y * period + x);
-        a += cosine[turn] * v, b -= sine[turn] * v;
-      }
-      store(re + n * period + x, a);
-      store(im + n * period + x, b);
-    }
-  float *turn_re = im + (reach + 1) * period, *turn_im = turn_re + period;
-  for (int64_t nx = -reach; nx <= reach; ++nx) {
-    for (int64_t x = 0; x < period; ++x) {
-      const int64_t turn = ((nx * x) % period + period) % period;
-      turn_re[x] = cosine[turn], turn_im[x] = -sine[turn];
-    }
-    for (int64_t n = 0; n <= reach; ++n) {
-      f32x8 a = {}, b = {};
-      for (int64_t x = 0; x < period; x += 8) {
-        const f32x8 r = load<f32x8>(re + n * period + x), i = load<f32x8>(im + n * period + x);
-        const f32x8 c = load<f32x8>(turn_re + x), d = load<f32x8>(turn_im + x);
-        a += r * c - i * d, b += r * d + i * c;
-      }
-      float total_re = 0.0f, total_im = 0.0f;
-      for (int lane = 0; lane < 8; ++lane) total_re += a[lane], total_im += b[lane];
-      float *ahead = out + 2 * ((reach + n) * side + reach + nx), *behind = out + 2 * ((reach - n) * side + reach - nx);
-      ahead[0] = total_re, ahead[1] = total_im;
-      if (n || nx) behind[0] = total_re, behind[1] = -total_im;
-    }
-  }
-}
-
 constexpr int64_t fine_steps = 16;  // of a pixel
 
 // Half-pixel grid, then three halvings of the step around the best point. cosine, sine: of 2 pi i / (16 period).

@@ -317,34 +317,59 @@ static inline void clip_and_taper(float* y, int64_t width, float scale, float li
   }
 }
 
-static inline void fold(const float* y, int64_t height, int64_t width, int64_t period, float* out) {
-  for (int64_t i = 0; i < period * period; ++i) out[i] = 0.0f;
-  for (int64_t j = 0; j < height; ++j) {
-    float* to = out + (j % period) * period;
-    for (int64_t left = 0; left < width; left += period) {
-      const float* from = y + j * width + left;
-      const int64_t count = width - left < period ? width - left : period;
-      int64_t x = 0;
-      for (; x + 8 <= count; x += 8) store(to + x, load<f32x8>(to + x) + load<f32x8>(from + x));
-      for (; x < count; ++x) to[x] += from[x];
+// One row of a picture added to a cycle of `period` sums, from place `start` on.
+static inline void fold_row(const float* row, int64_t width, int64_t start, int64_t period, float* out) {
+  for (int64_t left = 0; left < width;) {
+    const float* from = row + left;
+    float* to = out + start;
+    const int64_t count = width - left < period - start ? width - left : period - start;
+    int64_t x = 0;
+    for (; x + 8 <= count; x += 8) store(to + x, load<f32x8>(to + x) + load<f32x8>(from + x));
+    for (; x < count; ++x) to[x] += from[x];
+    left += count, start = 0;
+  }
+}
+
+// Pixel (x, y) goes to place (x + step y) modulo the period: once for every step, into sums of their own.
+static inline void fold(const float* y, int64_t height, int64_t width, const int64_t* steps, int64_t count, int64_t period,
+                        float* out) {
+  for (int64_t i = 0; i < count * period; ++i) out[i] = 0.0f;
+  for (int64_t j = 0; j < height; ++j)
+    for (int64_t k = 0; k < count; ++k) fold_row(y + j * width, width, steps[k] * j % period, period, out + k * period);
+}
+
+// Where eight neighbouring pixels lie in a row of samples, and their cubic weights: each needs the four samples from
+// `offset` on after `first`. All lie within sixteen samples, since a sample is no smaller than a pixel.
+struct Cubic8 {
+  int64_t first;
+  i32x8 offset;
+  f32x8 weight[4];
+};
+
+// u = (x + 1/2) / factor - 1/2 lies between samples floor(u) and floor(u) + 1; rows begin two samples before u = 0.
+static inline void cubic_columns(int64_t width, double factor, Cubic8* out) {
+  for (int64_t x = 0; x < width; x += 8) {
+    Cubic8& eight = out[x / 8];
+    for (int64_t i = 0; i < 8; ++i) {
+      const double u = (static_cast<double>(x + i) + 0.5) / factor - 0.5, base = __builtin_floor(u);
+      const int64_t low = static_cast<int64_t>(base) + 1;
+      if (i == 0) eight.first = low;
+      eight.offset[i] = static_cast<int32_t>(low - eight.first);
+      float w[4];
+      catmull_rom(static_cast<float>(u - base), w);
+      for (int k = 0; k < 4; ++k) eight.weight[k][i] = w[k];
     }
   }
 }
 
-// All tile rows, interpolated to the picture's columns: wide has shape (period, width).
-static inline void widen_tile(const float* tile, int64_t period, double factor, int64_t begin, int64_t end, int64_t width,
-                              float* wide) {
-  for (int64_t x = 0; x < width; ++x) {
-    const double u = (static_cast<double>(x) + 0.5) / factor - 0.5;
-    const double base = __builtin_floor(u);
-    float w[4];
-    catmull_rom(static_cast<float>(u - base), w);
-    int64_t column[4];
-    for (int k = 0; k < 4; ++k) column[k] = ((static_cast<int64_t>(base) + k - 1) % period + period) % period;
-    for (int64_t row = begin; row < end; ++row) {
-      const float* t = tile + row * period;
-      wide[row * width + x] = w[0] * t[column[0]] + w[1] * t[column[1]] + w[2] * t[column[2]] + w[3] * t[column[3]];
-    }
+// One row of samples at the columns of the picture: writes width floats, rounded up to a multiple of eight.
+static inline void widen_row(const float* samples, const Cubic8* columns, int64_t width, float* out) {
+  for (int64_t x = 0; x < width; x += 8) {
+    const Cubic8& eight = columns[x / 8];
+    const f32x8 near = load<f32x8>(samples + eight.first), next = load<f32x8>(samples + eight.first + 8);
+    f32x8 total = eight.weight[0] * __builtin_shuffle(near, next, eight.offset);
+    for (int k = 1; k < 4; ++k) total += eight.weight[k] * __builtin_shuffle(near, next, eight.offset + k);
+    store(out + x, total);
   }
 }
 
@@ -387,43 +412,56 @@ WM_FN bool packed_bytes(const Pixels& p) {
   return p.sample == Sample::uint8 && p.channels == 3 && p.channel == 1 && p.column == 3;
 }
 
-// Rows [begin, end) of the picture plus the pattern. `out` has its type and shape, and strides of its own.
-// scratch: across + 8 + 3 (width + 8) floats.
-static inline void add_pattern(const Pixels& p, const float* wide, int64_t period, const float* amplitude, int64_t down,
-                               int64_t across, const Between8* horizontal, double factor, int64_t begin, int64_t end,
+// Rows [begin, end) of the picture plus the patterns. `out` has its type and shape, and strides of its own. A pattern is a
+// cycle: its row j starts `step` j places further than row 0, and holds as many samples as the picture's width needs. The
+// cycles lie `stride` apart, each followed by its own beginning, and start two places early; so do the amplitude maps,
+// `down` x `across` apart. columns: null on the patterns' own grid (factor 1).
+// scratch: across + 8 + 3 (width + 8) + (4 layers + 1) (width + 8) floats.
+static inline void add_pattern(const Pixels& p, const float* cycles, int64_t stride, int64_t period, int64_t step,
+                               int64_t layers, const float* amplitudes, int64_t down, int64_t across,
+                               const Between8* horizontal, const Cubic8* columns, double factor, int64_t begin, int64_t end,
                                const Pixels& out, float* scratch) {
-  float *mixed = scratch, *line = scratch + across + 8;
-  int16_t* steps = reinterpret_cast<int16_t*>(line + p.width + 8);
+  const int64_t room = p.width + 8;
+  float *mixed = scratch, *line = scratch + across + 8, *shaped = line + room;
+  int16_t* steps = reinterpret_cast<int16_t*>(shaped + room);
+  float* wide = shaped + room + 3 * room / 2 + 1;  // the last four rows of each pattern at the picture's columns
   const bool packed = packed_bytes(p) && packed_bytes(out);
+  const auto row_of = [&](int64_t layer, int64_t j) {
+    return cycles + layer * stride + ((j % period * step) % period + period) % period;
+  };
+  int64_t known = INT64_MIN;
   for (int64_t y = begin; y < end; ++y) {
-    expand_row(amplitude, across, between_cells(y, cell * factor, down), down, horizontal, p.width, mixed, line);
     const double u = (static_cast<double>(y) + 0.5) / factor - 0.5;
     const double base = __builtin_floor(u);
+    const int64_t low = static_cast<int64_t>(base) - 1;
     float w[4];
     catmull_rom(static_cast<float>(u - base), w);
-    const float* rows[4];
-    for (int k = 0; k < 4; ++k)
-      rows[k] = wide + (((static_cast<int64_t>(base) + k - 1) % period + period) % period) * p.width;
-#define WM_LEVELS(T, x)                                                                                       \
-  const T pattern = w[0] * load<T>(rows[0] + x) + w[1] * load<T>(rows[1] + x) + w[2] * load<T>(rows[2] + x) + \
-                    w[3] * load<T>(rows[3] + x);                                                              \
-  store(line + x, pattern * load<T>(line + x))
-#define WM_PLAIN_LEVELS(T, x) store(line + x, load<T>(rows[1] + x) * load<T>(line + x))
-    // On the tile's own grid the cubic weights are exactly 0, 1, 0, 0.
-    int64_t x = 0;
-    if (factor == 1.0) {
-      for (; x + 8 <= p.width; x += 8) WM_PLAIN_LEVELS(f32x8, x);
-      for (; x < p.width; ++x) WM_PLAIN_LEVELS(float, x);
-    } else {
-      for (; x + 8 <= p.width; x += 8) {
-        WM_LEVELS(f32x8, x);
+    if (columns)
+      for (int64_t j = known < low ? low : known; j < low + 4; ++j) {
+        for (int64_t layer = 0; layer < layers; ++layer)
+          widen_row(row_of(layer, j), columns, p.width, wide + (4 * layer + (j & 3)) * room);
+        known = j + 1;
       }
-      for (; x < p.width; ++x) {
-        WM_LEVELS(float, x);
+    const Between vertical = between_cells(y, cell * factor, down);
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      float* levels = layer ? shaped : line;
+      expand_row(amplitudes + layer * down * across, across, vertical, down, horizontal, p.width, mixed, levels);
+      int64_t x = 0;
+      if (columns) {
+        const float* rows[4];
+        for (int k = 0; k < 4; ++k) rows[k] = wide + (4 * layer + ((low + k) & 3)) * room;
+        for (; x < p.width; x += 8) {
+          const f32x8 pattern = w[0] * load<f32x8>(rows[0] + x) + w[1] * load<f32x8>(rows[1] + x) +
+                                w[2] * load<f32x8>(rows[2] + x) + w[3] * load<f32x8>(rows[3] + x);
+          store(levels + x, pattern * load<f32x8>(levels + x));
+        }
+      } else {
+        const float* row = row_of(layer, y) + 2;
+        for (; x < p.width; x += 8) store(levels + x, load<f32x8>(row + x) * load<f32x8>(levels + x));
       }
+      if (layer)
+        for (x = 0; x < p.width; x += 8) store(line + x, load<f32x8>(line + x) + load<f32x8>(shaped + x));
     }
-#undef WM_PLAIN_LEVELS
-#undef WM_LEVELS
     with_type(p.sample, [&](auto type) {
       using T = decltype(type);
       const T* from = static_cast<const T*>(p.data) + y * p.row;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from watermark.ops import lattice
 from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, high_pass, whiten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 SHORT_SIDE = 512
 """Pixels of the short side at which larger pictures carry the mark."""
-TILE = 96
-"""T: period of the mark in its own frame."""
+PERIOD = 9425
+"""Samples in one period of the mark: 5^2 13 29, a sum of two squares in several ways, and quick to transform."""
+TILE = math.sqrt(PERIOD)
+"""T: side of one period, in pixels at the mark's scale."""
 TOP = 26
 """Lattice lines with |n| up to here are read from a folded picture, two more than the mark uses."""
 PRESENCE_CELL = REGION
@@ -41,14 +43,55 @@ _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 _PEAKS, _PLACED, TESTED = 48, 6, 3
+_ALIGNED_PLACED, ALIGNED_TESTED = 3, 2
+_GRID = 64  # locate: half of them coarsely, 16 of them finely per period
 _FREE = np.eye(4).reshape(4, 2, 2)
 _STRETCH, _STRETCH_STEP = 0.095, 0.012
 
 _MIRROR = np.diag([-1.0, 1.0])
 _QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
 _RIGHT_ANGLES = [np.eye(2), -np.eye(2), _QUARTER, -_QUARTER]
-DIHEDRAL = [*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)]
-"""The eight ways to turn by right angles and to mirror, the identity first."""
+_DIHEDRAL = np.array([*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)])
+
+
+class Tilt(NamedTuple):
+    """How the mark's square lattice lies on the pixels: its sides are the whole vectors (a, b) and (-b, a).
+
+    So the mark repeats exactly, although it is turned: at pixel (x, y) stands sample (x + step y) mod n of a cycle of
+    n = a^2 + b^2 samples, and lattice line m is its frequency a m_x - b m_y.
+    """
+
+    a: int
+    b: int
+
+    @property
+    def step(self) -> int:
+        """How much further in the cycle each row starts than the one above."""
+        return -self.a * pow(self.b, -1, PERIOD) % PERIOD
+
+    @property
+    def turn(self) -> Matrix:
+        """Rotation from the mark's axes to the picture's: float64 of shape (2, 2)."""
+        return np.array([[self.a, -self.b], [self.b, self.a]]) / TILE
+
+    def places(self, lines: Lines) -> Lines:
+        """Frequencies of lattice lines in the cycle, in [0, n)."""
+        return (self.a * lines[..., 0] - self.b * lines[..., 1]) % PERIOD
+
+
+TILTS = [Tilt(*sides) for a, b in ((97, 4), (92, 31), (88, 41), (73, 64)) for sides in ((a, b), (b, a))]
+"""The ways to lay the mark on the pixels, one of which each picture gets: spectra that are averaged over many pictures
+spread the lines over all. Mirror images of each other in pairs, so a mirrored picture has them too."""
+
+
+def upright(linear: Matrix, tilts: Sequence[Tilt]) -> Matrix:
+    """G without the tilt: how the picture was changed. Of several tilts the one is taken that leaves the least turn."""
+    options = [linear @ tilt.turn.T for tilt in tilts]
+    return min(options, key=lambda g: min(abs(g[0, 0]) + abs(g[1, 1]), abs(g[0, 1]) + abs(g[1, 0])))
+
+
+_STEPS = np.array([tilt.step for tilt in TILTS])
+_UPRIGHT = np.array([tilt.turn @ turn for tilt in TILTS for turn in _RIGHT_ANGLES])
 
 
 @lru_cache(maxsize=1)
@@ -84,7 +127,7 @@ class Candidate:
 
     Attributes:
         linear: G, float64 of shape (2, 2), for spectra in cycles per pixel of the reduced picture.
-        shift: Translation (x, y) in the mark's frame, modulo T.
+        shift: Translation (x, y) in the mark's frame, in periods.
         sync: Agreement of the sync lines' phases in standard deviations; at most 8 with 32 lines, 4 by chance.
         lines: Values at all requested lines, normalised by noise and de-rotated by `shift`, complex64.
         factor: Pixels of the picture per pixel of its reduced form.
@@ -125,8 +168,8 @@ class Sync:
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
-        best, x, y = lattice.locate(values * self.phases.conj(), self.lines, TILE)
-        return best / float(np.sqrt(np.sum(np.abs(values) ** 2) / 2 + 1e-9)), (x, y)
+        best, x, y = lattice.locate(values * self.phases.conj(), self.lines, _GRID)
+        return best / float(np.sqrt(np.sum(np.abs(values) ** 2) / 2 + 1e-9)), (x / _GRID, y / _GRID)
 
 
 class Reading:
@@ -142,11 +185,12 @@ class Reading:
         self._seen: dict[float, NDArray[np.float32]] = {}
 
     @cached_property
-    def _tile(self) -> NDArray[np.complex64]:
-        """Spectrum of the folded picture, each line over the root mean power around it."""
-        values = lattice.tile_spectrum(fold(self._whitened(self._factor), TILE), TOP)
-        known = np.ones(values.shape, np.float32)
-        known[TOP - 1 : TOP + 2] = known[:, TOP - 1 : TOP + 2] = 0  # the axes hold borders and block edges
+    def _tiles(self) -> NDArray[np.complex64]:
+        """Spectra of the picture folded in every tilt, each line over the root mean power around it."""
+        cycles = np.fft.rfft(fold(self._whitened(self._factor), _STEPS, PERIOD)).astype(np.complex64)
+        place, behind, known = _tile_layout()
+        values = np.take_along_axis(cycles, place.reshape(len(TILTS), -1), 1).reshape(place.shape)
+        values = np.where(behind, values.conj(), values)
         power = (values.real**2 + values.imag**2) * known
         level = _box(power, known)
         level = _box(np.minimum(power, 3 * level), known)
@@ -185,7 +229,7 @@ class Reading:
         """
         y = self._whitened(candidate.factor)
         linear = candidate.linear.T / TILE
-        offset = -np.array(candidate.shift) / TILE - linear @ np.array(candidate.origin)
+        offset = -np.array(candidate.shift) - linear @ np.array(candidate.origin)
         found, elsewhere = correlate_tile(y, samples, linear, offset)
         # The pattern half a period away is not there: what it correlates with is what chance gives, place by place.
         reach = gaussian_taps(_PRESENCE_SIGMA)
@@ -198,16 +242,18 @@ class Reading:
     def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
         """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
 
-        Yields the eight orientations, the identity first; each is read only when it is asked for.
+        Yields the best hypotheses on tilt and orientation.
         """
-        for linear in DIHEDRAL:
-            turn = linear.astype(np.int64)
-            z, shift = sync.align(self._folded(sync.lines @ turn.T))
-            values = _derotate(self._folded(lines @ turn.T), lines, shift)
-            yield Candidate(linear, shift, z, values, self._factor, (0.0, 0.0))
-
-    def _folded(self, n: Lines) -> NDArray[np.complex64]:
-        return self._tile[n[:, 1] + TOP, n[:, 0] + TOP]
+        turned = sync.lines @ _DIHEDRAL.swapaxes(1, 2).astype(np.int64)
+        values = self._tiles[:, turned[..., 1] + TOP, turned[..., 0] + TOP]
+        power = np.sum(values.real**2 + values.imag**2, axis=-1)
+        strongest = np.argsort(-power, axis=None)[:_ALIGNED_PLACED]
+        places = [(int(i) // len(_DIHEDRAL), int(i) % len(_DIHEDRAL)) for i in strongest]
+        placed = [(*sync.align(values[place]), *place) for place in places]
+        for z, shift, tilt, way in sorted(placed, key=lambda item: -item[0])[:ALIGNED_TESTED]:
+            n = lines @ _DIHEDRAL[way].T.astype(np.int64)
+            read = _derotate(self._tiles[tilt, n[:, 1] + TOP, n[:, 0] + TOP], lines, shift)
+            yield Candidate(TILTS[tilt].turn @ _DIHEDRAL[way], shift, z, read, self._factor, (0.0, 0.0))
 
     @cached_property
     def _ratio(self) -> NDArray[np.float32]:
@@ -243,8 +289,8 @@ class Reading:
     def _candidate(self, linear: Matrix, shift: tuple[float, float], sync: Sync, lines: Lines) -> Candidate:
         """Fits a hypothesis finely by the phases of the sync lines, and reads all lines there.
 
-        Of an affine change, a similarity, and a mere scale with right angles the one is taken that fits best for its
-        freedom: fewer parameters follow the noise less.
+        Of an affine change, a similarity, and a mere scale of an upright picture the one is taken that fits best for
+        its freedom: fewer parameters follow the noise less.
         """
         frequencies = sync.lines / TILE
         turns = _derotate(sync.phases.conj(), sync.lines, shift)
@@ -271,7 +317,7 @@ def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
     if np.abs(similar - upright).max() > 0.02 * size:
         return
     yield similar @ mirror, np.stack([similar @ mirror, similar @ _QUARTER @ mirror]) / size
-    straight = np.rint(similar / size)
+    straight = min(_UPRIGHT, key=lambda turn: float(np.abs(turn * size - similar).max()))
     if np.abs(straight * size - similar).max() <= 0.02 * size:
         yield straight * size @ mirror, (straight @ mirror)[None]
 
@@ -283,16 +329,33 @@ def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
 
 
 def _derotate(values: NDArray[np.complex64], lines: Lines, shift: tuple[float, float]) -> NDArray[np.complex64]:
-    return np.asarray(values * np.exp(2j * np.pi / TILE * (lines @ np.array(shift))), np.complex64)
+    return np.asarray(values * np.exp(2j * np.pi * (lines @ np.array(shift))), np.complex64)
+
+
+@lru_cache(maxsize=1)
+def _tile_layout() -> tuple[Lines, NDArray[np.bool_], NDArray[np.float32]]:
+    """Where lattice lines are found in half a cycle's spectrum, for every tilt and |n| <= `TOP`.
+
+    Returns:
+        The place; whether that holds the conjugate; and 0 for lines near the picture's axes, which hold borders and
+        block edges, else 1. Shapes (tilts, 2 TOP + 1, 2 TOP + 1): row and column i hold n = i - TOP.
+    """
+    y, x = np.mgrid[-TOP : TOP + 1, -TOP : TOP + 1]
+    n = np.stack([x, y], axis=-1)
+    place = np.array([tilt.places(n) for tilt in TILTS])
+    frequency = np.abs([n @ tilt.turn.T for tilt in TILTS])
+    behind = place > PERIOD // 2
+    return np.where(behind, PERIOD - place, place), behind, (frequency.min(axis=-1) > 0.5).astype(np.float32)
 
 
 def _box(power: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean over those of the 5 x 5 neighbours where `known` is 1; `power` is 0 elsewhere."""
-    return np.asarray(_running(_running(power).T).T / np.maximum(_running(_running(known).T).T, 1))
+    return np.asarray(_running(_running(power, 1), 2) / np.maximum(_running(_running(known, 1), 2), 1))
 
 
-def _running(m: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums over five neighbours along the first axis."""
-    padded = np.zeros((len(m) + 4, m.shape[1]), np.float32)
+def _running(m: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Sums over five neighbours along an axis."""
+    m = np.moveaxis(m, axis, 0)
+    padded = np.zeros((len(m) + 4, *m.shape[1:]), np.float32)
     padded[2:-2] = m
-    return padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:]
+    return np.moveaxis(padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:], 0, axis)

@@ -1,9 +1,9 @@
 """The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after any affine change.
 
-The pattern has a period of 96 pixels at a canonical size, so its spectrum is a lattice of about 825 lines between .045
-and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry; every other
-line carries two payload chips with keyed signs. A polar code spreads the message over 512 symbols of about three chips.
-The pattern is shaped by a visibility model and shifted by an amount that depends on key and picture.
+The pattern has a square period of 97 pixels a side at a canonical size, so its spectrum is a lattice of about 840 lines
+between .045 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry;
+every other line carries two payload chips with keyed signs. A polar code spreads the message over 512 symbols of about
+three chips. The pattern is shaped by a visibility model; its tilt and its shift depend on key and picture.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.image.geometry import (
+    ALIGNED_TESTED,
+    PERIOD,
     PRESENCE_CELL,
     PRESENCE_SAMPLES,
     STAGES,
     TESTED,
     TILE,
+    TILTS,
     TOP,
     Candidate,
     Reading,
     Sync,
+    Tilt,
     reduction,
+    upright,
 )
 from watermark.image.perceptual import HIGH_PASS, Statistics
 from watermark.media.pixels import Pixels
@@ -40,7 +45,7 @@ from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -59,10 +64,9 @@ _EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims
 _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
-# What each look of the detector may spend of the significance, fixed beforehand: half goes to the eight aligned
-# orientations (half of that to the identity), half to the three hypotheses of each of two searches; within a look,
-# half to the energy test and half to the message test.
-_IDENTITY, _TURNED, _SEARCHED = 1 / 4, 1 / 4 / 7, 1 / 2 / (len(STAGES) * TESTED)
+# What each look of the detector may spend of the significance, fixed beforehand: half goes to the two aligned looks,
+# half to the three hypotheses of each of two searches; within a look, half to the energy and half to the message test.
+_ALIGNED, _SEARCHED = 1 / 2 / ALIGNED_TESTED, 1 / 2 / (len(STAGES) * TESTED)
 _SETTLED = math.log(1e-8)
 
 
@@ -92,7 +96,7 @@ class _Tables(NamedTuple):
     lines: NDArray[np.int64]  # of the payload, two chips each
     symbol: NDArray[np.int64]  # which code symbol a chip repeats
     sign: NDArray[np.float32]  # keyed sign of a chip
-    shift: Prf
+    placement: Prf
 
 
 class _Look(NamedTuple):
@@ -130,7 +134,7 @@ class SpectralMark(MediaScheme):
 
     @cached_property
     def _code(self) -> SoftCode:
-        return SoftCode(Frame(self.parameters.payload_bits), _SYMBOLS)
+        return SoftCode(Frame(self.parameters.payload_bits, len(TILTS)), _SYMBOLS)
 
     def _bind(self, key: Key) -> _Tables:
         lines = _band_lines()
@@ -146,7 +150,7 @@ class SpectralMark(MediaScheme):
             rest,
             symbol,
             payload.signs(chips, stream=1),
-            key.derive(_LABEL + "shift"),
+            key.derive(_LABEL + "placement"),
         )
 
     def embed(self, media: Any, payload: bytes | None = None) -> Any:
@@ -165,15 +169,17 @@ class SpectralMark(MediaScheme):
             MediaError: Not a picture of an accepted type, floats outside [0, 1], or too small.
             PayloadError: The message does not fit.
         """
-        symbols = self._code.encode(payload)
+        self._code.encode(payload)
         pixels = _pixels(media, _MARKED_SIDE)
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
         maps = Statistics.of(statistics(pixels.array, factor, HIGH_PASS))
         amplitude = maps.visibility()
         amplitude *= self._gain(maps, amplitude)
-        tile = np.roll(_pattern(tables, symbols, TILE), _shift(tables.shift, pixels.array), (0, 1))
-        return pixels.restore(add_pattern(pixels.array, tile, amplitude, factor))
+        number, start = _placement(tables.placement, pixels.array)
+        tilt = TILTS[number]
+        cycle = np.roll(_cycle(tables, self._code.encode(payload, number), tilt), start)
+        return pixels.restore(add_pattern(pixels.array, cycle[None], tilt.step, amplitude[None], factor))
 
     def _gain(self, maps: Statistics, amplitude: NDArray[np.float32]) -> float:
         """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
@@ -187,34 +193,28 @@ class SpectralMark(MediaScheme):
 
     def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
         looks = [_Look(0.0, 0.0, None, np.zeros(_SYMBOLS, np.uint8), None)]
-        stages = [self._aligned(tables, observation), *(self._searched(tables, observation, n) for n in STAGES)]
-        for stage in stages:
-            looks += stage
+        looks += self._looks(tables, observation.aligned(tables.sync, tables.lines), _ALIGNED)
+        for stretches in STAGES:
             if any(_settled(look) for look in looks):
                 break
+            looks += self._looks(tables, observation.searched(tables.sync, tables.lines, stretches), _SEARCHED)
         best = min(looks, key=lambda look: (look.log_p, look.payload is None))
         details: dict[str, Any] = {"looks": len(looks) - 1}
         if (at := best.candidate) is not None:
-            details |= {"sync": at.sync, "linear": at.linear, "shift": at.shift, "factor": at.factor}
+            tag = None if best.payload is None else self._code.tag(best.payload, best.symbols)
+            linear = upright(at.linear, TILTS if tag is None else TILTS[tag : tag + 1])
+            details |= {"sync": at.sync, "linear": linear, "shift": at.shift, "factor": at.factor}
             if _settled(best):
-                samples = _pattern(tables, best.symbols, PRESENCE_SAMPLES)
-                details |= {"presence": observation.presence(at, samples), "presence_cell": PRESENCE_CELL * at.factor}
+                presence = observation.presence(at, _square(tables, best.symbols))
+                details |= {"presence": presence, "presence_cell": PRESENCE_CELL * at.factor}
         vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
         chips = len(tables.sign)
         return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
 
-    def _aligned(self, tables: _Tables, reading: Reading) -> Iterator[_Look]:
-        weight = _IDENTITY
-        for candidate in reading.aligned(tables.sync, tables.lines):
+    def _looks(self, tables: _Tables, candidates: Iterable[Candidate], weight: float) -> Iterator[_Look]:
+        """Tests candidates until one settles the matter."""
+        for candidate in candidates:
             look = self._look(tables, candidate, weight)
-            yield look
-            if _settled(look):
-                return
-            weight = _TURNED
-
-    def _searched(self, tables: _Tables, reading: Reading, stretches: int | None) -> Iterator[_Look]:
-        for candidate in reading.searched(tables.sync, tables.lines, stretches):
-            look = self._look(tables, candidate, _SEARCHED)
             yield look
             if _settled(look):
                 return
@@ -284,20 +284,33 @@ def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
     return np.array(chosen)
 
 
-def _pattern(tables: _Tables, symbols: NDArray[np.uint8], samples: int) -> NDArray[np.float32]:
-    """One period of unit mean square, sampled so often on each axis: float32 of shape (samples, samples)."""
-    spectrum = np.zeros((samples, samples), np.complex64)
+def _amplitudes(tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
+    """The pattern's lines and their complex amplitudes, for unit mean square."""
     chips = (tables.sign * (1 - 2 * symbols[tables.symbol].astype(np.float32))).view(np.complex64)
-    x, y = tables.lines.T
-    spectrum[y, x] = chips * math.sqrt((1 - _SYNC_ENERGY) / len(chips))
-    x, y = tables.sync.lines.T
-    spectrum[y, x] = tables.sync.phases * math.sqrt(2 * _SYNC_ENERGY / len(tables.sync.lines))
+    payload = chips * math.sqrt((1 - _SYNC_ENERGY) / len(chips))
+    sync = tables.sync.phases * math.sqrt(2 * _SYNC_ENERGY / len(tables.sync.lines))
+    return np.concatenate([tables.lines, tables.sync.lines]), np.concatenate([payload, sync])
+
+
+def _cycle(tables: _Tables, symbols: NDArray[np.uint8], tilt: Tilt) -> NDArray[np.float32]:
+    """One period as it is laid on the pixels: float32 of shape (PERIOD,)."""
+    lines, amplitudes = _amplitudes(tables, symbols)
+    spectrum = np.zeros(PERIOD, np.complex64)
+    spectrum[tilt.places(lines)] = amplitudes
+    return np.ascontiguousarray(np.fft.ifft(spectrum, norm="forward").real, np.float32)
+
+
+def _square(tables: _Tables, symbols: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """One period in the mark's own frame: float32 of shape (128, 128)."""
+    lines, amplitudes = _amplitudes(tables, symbols)
+    spectrum = np.zeros((PRESENCE_SAMPLES, PRESENCE_SAMPLES), np.complex64)
+    spectrum[lines[:, 1], lines[:, 0]] = amplitudes
     return np.ascontiguousarray(np.fft.ifft2(spectrum, norm="forward").real, np.float32)
 
 
-def _shift(prf: Prf, pixels: NDArray[np.uint8]) -> tuple[int, int]:
-    """Shift (y, x) of the tile, a keyed function of the picture, so that averaging many pictures shows no pattern."""
+def _placement(prf: Prf, pixels: NDArray[Any]) -> tuple[int, int]:
+    """Number of the tilt and shift of the pattern: keyed functions of the picture, so that averages show no pattern."""
     step_y, step_x = (max(1, size // 64) for size in pixels.shape[:2])
     digest = hashlib.sha256(pixels[::step_y, ::step_x].tobytes()).digest()
-    y, x = prf.wide(2, stream=int.from_bytes(digest[:8]))
-    return int(y) % TILE, int(x) % TILE
+    tilt, start = prf.wide(2, stream=int.from_bytes(digest[:8]))
+    return int(tilt) % len(TILTS), int(start) % PERIOD

@@ -400,22 +400,6 @@ def kaiser_sinc() -> Floats:
     return table
 
 
-def tile_spectrum(tile: Floats, reach: int) -> Spectrum:
-    """Fourier coefficients of one period for |n| <= reach on both axes: complex64 of shape (2 reach + 1, 2 reach + 1).
-
-    Row and column i hold frequency i - reach; the origin of the tile is its first pixel.
-    """
-    out = np.empty((2 * reach + 1, 2 * reach + 1), np.complex64)
-    core.tile_spectrum(tile, reach, _circle(len(tile)), out.view(np.float32))
-    return out
-
-
-def tile_spectrum_reference(tile: Floats, reach: int) -> Spectrum:
-    """The same in NumPy."""
-    turn = np.exp(-2j * np.pi / len(tile) * np.outer(np.arange(-reach, reach + 1), np.arange(len(tile))))
-    return np.asarray(turn @ tile @ turn.T, np.complex64)
-
-
 @lru_cache(maxsize=4)
 def _circle(steps: int) -> Floats:
     """Cosine and sine of every step around: float32 of shape (2, steps)."""

@@ -183,18 +183,27 @@ def taper_window(size: int, taper: int) -> Floats:
     return window
 
 
-def fold(y: Floats, period: int) -> Floats:
-    """Sum of all period x period tiles of a picture, cut from its corner: float32 of shape (period, period)."""
-    out = np.empty((period, period), np.float32)
-    core.fold(y, out)
+def fold(y: Floats, steps: NDArray[np.int64], period: int) -> Floats:
+    """Sums of all pixels (x, y) with the same x + step y modulo the period: a picture's share in a periodic pattern.
+
+    Args:
+        y: float32 of shape (h, w).
+        steps: How much further each row starts than the one above: int64 of shape (k,), each in [0, period).
+        period: Length of the cycle.
+
+    Returns:
+        float32 of shape (k, period).
+    """
+    out = np.empty((len(steps), period), np.float32)
+    core.fold(y, steps, out)
     return out
 
 
-def fold_reference(y: Floats, period: int) -> Floats:
+def fold_reference(y: Floats, steps: NDArray[np.int64], period: int) -> Floats:
     """The same in NumPy."""
-    padded = np.pad(y.astype(np.float64), [(0, -size % period) for size in y.shape])
-    tiles = padded.reshape(padded.shape[0] // period, period, padded.shape[1] // period, period)
-    return np.asarray(tiles.sum(axis=(0, 2)), np.float32)
+    row, column = np.indices(y.shape)
+    places = [((column + step * row) % period).ravel() for step in steps]
+    return np.array([np.bincount(place, y.ravel(), period) for place in places], np.float32)
 
 
 def correlate_tile(
@@ -232,41 +241,48 @@ def correlate_tile_reference(
     return sums(y * samples[v % 128, u % 128]), sums(y * samples[(v + 64) % 128, (u + 64) % 128])
 
 
-def add_pattern(pixels: Samples, tile: Floats, amplitude: Floats, factor: float) -> Samples:
-    """Adds a periodic pattern, shaped by an amplitude map, to every colour channel; alpha stays.
+def add_pattern(pixels: Samples, cycles: Floats, step: int, amplitudes: Floats, factor: float) -> Samples:
+    """Adds periodic patterns, each shaped by an amplitude map, to every colour channel; alpha stays.
 
-    Pixel X lies at u = (X + 1/2) / factor - 1/2 in the frame of the tile and of the cell grid. The tile is interpolated
-    by Catmull-Rom cubics, the map bilinearly; their product is added with saturation, after rounding (half to even) to
-    whole steps where samples are integers: in uint16 a grey level has 257 of them.
+    A pattern is a cycle of n samples: at (x, y) of its frame stands sample (x + step y) mod n. Pixel X lies at
+    u = (X + 1/2) / factor - 1/2 in that frame, which is the frame of the cell grid as well. Patterns are interpolated
+    by Catmull-Rom cubics, maps bilinearly; the sum of their products is added with saturation, after rounding (half to
+    even) to whole steps where samples are integers: in uint16 a grey level has 257 of them.
 
     Args:
         pixels: uint8, uint16, or float32 or float64 in [0, 1], of shape (H, W, C), any strides.
-        tile: One period, float32 of shape (T, T).
-        amplitude: Grey levels per unit of the tile, on the cell grid, float32.
-        factor: Pixels per unit of the tile's frame, at least 1.
+        cycles: float32 of shape (k, n).
+        step: In [0, n).
+        amplitudes: Grey levels per unit of each pattern, on the cell grid: float32 of shape (k, rows, columns).
+        factor: Pixels per unit of the patterns' frame, at least 1.
 
     Returns:
         The same type, shape and order of dimensions in memory, without gaps.
     """
     out = np.empty_like(pixels)
-    core.add_pattern(pixels, tile, amplitude, factor, out)
+    core.add_pattern(pixels, cycles, step, amplitudes, factor, out)
     return out
 
 
-def add_pattern_reference(pixels: Samples, tile: Floats, amplitude: Floats, factor: float) -> Samples:
+def add_pattern_reference(pixels: Samples, cycles: Floats, step: int, amplitudes: Floats, factor: float) -> Samples:
     """The same in NumPy."""
     height, width, channels = pixels.shape
-    pattern = _cubic(_cubic(tile, height, factor).T, width, factor).T
-    step = pattern * _interpolate(amplitude, height, width, CELL * factor) * _units(pixels.dtype)
+    levels = np.zeros((height, width))
+    for cycle, amplitude in zip(cycles, amplitudes, strict=True):
+        row, column = (np.arange(-2, int(size / factor) + 4) for size in (height, width))
+        samples = cycle[(column + step * row[:, None]) % len(cycle)]
+        pattern = _cubic(_cubic(samples, height, factor).T, width, factor).T
+        levels += pattern * _interpolate(amplitude, height, width, CELL * factor)
+    change = levels * _units(pixels.dtype)
     whole = pixels.dtype.kind == "u"
     out = pixels.astype(np.float64)
     colours = channels - (channels % 2 == 0)
-    out[..., :colours] += (np.rint(step) if whole else step)[..., None]
+    out[..., :colours] += (np.rint(change) if whole else change)[..., None]
     return np.clip(out, 0, np.iinfo(pixels.dtype).max if whole else 1).astype(pixels.dtype)
 
 
-def _cubic(tile: Floats, size: int, factor: float) -> Floats:
-    """Catmull-Rom interpolation of a periodic signal along axis 0 at u = (X + 1/2) / factor - 1/2."""
+def _cubic(samples: Floats, size: int, factor: float) -> Floats:
+    """Catmull-Rom interpolation along axis 0 at u = (X + 1/2) / factor - 1/2; the first sample lies at u = -2."""
     u = (np.arange(size) + 0.5) / factor - 0.5
     base = np.floor(u)
     t = (u - base)[:, None]
@@ -276,5 +292,5 @@ def _cubic(tile: Floats, size: int, factor: float) -> Floats:
         ((-1.5 * t + 2) * t + 0.5) * t,
         (0.5 * t - 0.5) * t * t,
     )
-    rows = [tile[(base.astype(int) + k - 1) % len(tile)] for k in range(4)]
+    rows = [samples[base.astype(int) + k + 1] for k in range(4)]
     return np.asarray(sum(w * r for w, r in zip(weights, rows, strict=True)), np.float32)

@@ -188,13 +188,6 @@ def test_samples_between_frequencies_equal_the_transform_there() -> None:
     assert np.sqrt(np.mean(error**2)) < 0.02 * np.sqrt(np.mean(np.abs(exact) ** 2))
 
 
-def test_tile_spectrum_equals_the_reference() -> None:
-    tile = np.random.default_rng(8).normal(size=(96, 96)).astype(np.float32)
-    values = lattice.tile_spectrum(tile, 26)
-    np.testing.assert_allclose(values, lattice.tile_spectrum_reference(tile, 26), atol=2e-4)
-    np.testing.assert_array_equal(values, values[::-1, ::-1].conj())
-
-
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (13.3125, 77.625), (95.9, 0.1)])
 def test_translation_is_found(lines: np.ndarray, shift: tuple[float, float]) -> None:
     n = np.rint(lines * 96).astype(np.int64)

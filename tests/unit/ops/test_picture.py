@@ -36,6 +36,12 @@ def grid(pixels: np.ndarray, factor: float, low: float, high: float) -> np.ndarr
     return np.random.default_rng(2).uniform(low, high, (-(-height // 4), -(-width // 4))).astype(np.float32)
 
 
+def layers(pixels: np.ndarray, factor: float) -> tuple[np.ndarray, int, np.ndarray]:
+    """Two patterns to add: cycles, step and amplitudes."""
+    amplitudes = np.stack([grid(pixels, factor, 0.3, 3.0), grid(pixels, factor, -1.5, 1.5)])
+    return np.random.default_rng(5).normal(size=(2, 9425)).astype(np.float32), 2353, amplitudes
+
+
 def on_every_backend(name: str, *inputs: object, outputs: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Calls a kernel with every instruction set and 1 to 3 threads; outputs are copied after each call."""
     results = []
@@ -137,10 +143,13 @@ def test_whiten_of_a_flat_picture_is_zero() -> None:
     assert not picture.whiten(np.zeros((64, 80), np.float32), np.ones((16, 20), np.float32)).any()
 
 
-def test_fold_equals_the_reference() -> None:
+@pytest.mark.parametrize("period", [97, 9425])
+def test_fold_equals_the_reference(period: int) -> None:
     y = np.random.default_rng(4).normal(size=(205, 333)).astype(np.float32)
-    np.testing.assert_allclose(picture.fold(y, 96), picture.fold_reference(y, 96), atol=1e-5)
-    assert_identical(on_every_backend("fold", y, outputs=[np.empty((96, 96), np.float32)]))
+    steps = np.array([0, 1, 40, period - 1])
+    folded = picture.fold(y, steps, period)
+    np.testing.assert_allclose(folded, picture.fold_reference(y, steps, period), atol=1e-4)
+    assert_identical(on_every_backend("fold", y, steps, outputs=[np.empty_like(folded)]))
 
 
 @pytest.mark.parametrize("linear", [np.eye(2), [[0.0, -1.0], [1.0, 0.0]], [[1.31, 0.2], [-0.35, -0.8]]])
@@ -156,26 +165,24 @@ def test_correlation_equals_the_reference(linear: object) -> None:
 
 def test_pattern_equals_the_reference_but_for_rare_single_levels(case: tuple[np.ndarray, float]) -> None:
     pixels, factor = case
-    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
-    amplitude = grid(pixels, factor, 0.3, 4.0)
-    marked = picture.add_pattern(pixels, tile, amplitude, factor)
-    expected = picture.add_pattern_reference(pixels, tile, amplitude, factor)
+    pattern = layers(pixels, factor)
+    marked = picture.add_pattern(pixels, *pattern, factor)
+    expected = picture.add_pattern_reference(pixels, *pattern, factor)
     difference = np.abs(marked.astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 1e-4
     assert (marked != pixels).any()
     if pixels.shape[2] % 2 == 0:
         np.testing.assert_array_equal(marked[..., -1], pixels[..., -1])
-    assert_identical(on_every_backend("add_pattern", pixels, tile, amplitude, factor, outputs=[np.empty_like(pixels)]))
+    assert_identical(on_every_backend("add_pattern", pixels, *pattern, factor, outputs=[np.empty_like(pixels)]))
 
 
 @pytest.mark.parametrize("dtype", SAMPLES)
 def test_pattern_in_other_samples_is_not_rounded_to_grey_levels(case: tuple[np.ndarray, float], dtype: type) -> None:
     pixels, factor = converted(case[0], dtype), case[1]
-    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
-    amplitude = grid(pixels, factor, 0.3, 4.0)
-    marked = picture.add_pattern(pixels, tile, amplitude, factor)
-    expected = picture.add_pattern_reference(pixels, tile, amplitude, factor)
+    pattern = layers(pixels, factor)
+    marked = picture.add_pattern(pixels, *pattern, factor)
+    expected = picture.add_pattern_reference(pixels, *pattern, factor)
     assert marked.dtype == dtype
     difference = np.abs(marked.astype(np.float64) - expected)
     if dtype is np.uint16:
@@ -188,15 +195,15 @@ def test_pattern_in_other_samples_is_not_rounded_to_grey_levels(case: tuple[np.n
     assert np.abs(levels - np.rint(levels)).mean() > 0.1
     if pixels.shape[2] % 2 == 0:
         np.testing.assert_array_equal(marked[..., -1], pixels[..., -1])
-    assert_identical(on_every_backend("add_pattern", pixels, tile, amplitude, factor, outputs=[np.empty_like(pixels)]))
+    assert_identical(on_every_backend("add_pattern", pixels, *pattern, factor, outputs=[np.empty_like(pixels)]))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, *SAMPLES])
 def test_saturation(dtype: type) -> None:
     top = np.iinfo(dtype).max if dtype in (np.uint8, np.uint16) else 1
     pixels = np.tile(np.array([0, top], dtype), (40, 30)).reshape(40, 20, 3)
-    tile = np.random.default_rng(5).normal(size=(96, 96)).astype(np.float32)
-    marked = picture.add_pattern(pixels, tile, np.full((10, 5), 400, np.float32), 1.0)
+    cycle = np.random.default_rng(5).normal(size=(1, 9425)).astype(np.float32)
+    marked = picture.add_pattern(pixels, cycle, 2353, np.full((1, 10, 5), 400, np.float32), 1.0)
     assert marked.min() == 0
     assert marked.max() == top
 
@@ -206,7 +213,7 @@ def test_strides_do_not_matter(dtype: type) -> None:
     rng = np.random.default_rng(6)
     whole = rng.integers(0, 256, (150, 260, 3)).astype(np.uint8)
     whole = whole if dtype is np.uint8 else converted(whole, dtype)
-    tile, amplitude = rng.normal(size=(96, 96)).astype(np.float32), np.full((38, 65), 2, np.float32)
+    pattern = layers(whole, 1.0)
     views = [whole, whole[::-1, ::-1, ::-1], whole.transpose(2, 0, 1).copy().transpose(1, 2, 0)]
     wide = np.zeros((300, 520, 3), dtype)
     wide[::2, ::2] = whole
@@ -218,22 +225,29 @@ def test_strides_do_not_matter(dtype: type) -> None:
             strict=True,
         ):  # fmt: skip
             np.testing.assert_array_equal(a, b)
-        marked = picture.add_pattern(view, tile, amplitude, 1.0)
-        np.testing.assert_array_equal(marked, picture.add_pattern(dense, tile, amplitude, 1.0))
-    assert picture.add_pattern(views[2], tile, amplitude, 1.0).transpose(2, 0, 1).flags.c_contiguous
+        marked = picture.add_pattern(view, *pattern, 1.0)
+        np.testing.assert_array_equal(marked, picture.add_pattern(dense, *pattern, 1.0))
+    assert picture.add_pattern(views[2], *pattern, 1.0).transpose(2, 0, 1).flags.c_contiguous
 
 
 def test_bounds_are_checked() -> None:
     pixels, small = np.zeros((40, 40, 3), np.uint8), np.zeros((8, 8), np.float32)
-    taps = picture.gaussian_taps(2.0)
+    taps, maps = picture.gaussian_taps(2.0), small[None]
     with pytest.raises(ValueError, match="fit"):
         _core.statistics(pixels, 1.0, taps, np.empty((3, 11, 10), np.float32), 44, 40, None)
     with pytest.raises(ValueError, match="factor"):
         _core.statistics(pixels, 0.5, taps, np.empty((3, 20, 20), np.float32), 80, 80, None)
     with pytest.raises(ValueError, match="shape"):
-        _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 41, 3), np.uint8))
+        _core.add_pattern(pixels, small[:1], 3, maps, 1.0, np.empty((40, 41, 3), np.uint8))
     with pytest.raises(ValueError, match="type"):
-        _core.add_pattern(pixels, small, small, 1.0, np.empty((40, 40, 3), np.uint16))
+        _core.add_pattern(pixels, small[:1], 3, maps, 1.0, np.empty((40, 40, 3), np.uint16))
+    with pytest.raises(ValueError, match="per cycle"):
+        _core.add_pattern(pixels, small, 3, maps, 1.0, np.empty_like(pixels))
+    for step in (-1, 8):
+        with pytest.raises(ValueError, match="step"):
+            _core.add_pattern(pixels, small[:1], step, maps, 1.0, np.empty_like(pixels))
+        with pytest.raises(ValueError, match="steps"):
+            _core.fold(small, np.array([step]), np.empty((1, 8), np.float32))
     with pytest.raises(ValueError, match="windows"):
         _core.whiten(small, small, 3.0, np.ones(7, np.float32), np.ones(8, np.float32), small.copy())
     samples, out = np.zeros((128, 128), np.float32), np.empty((2, 1, 1), np.float32)
@@ -245,4 +259,4 @@ def test_bounds_are_checked() -> None:
         with pytest.raises(ValueError, match="periods"):
             _core.correlate_tile(small, samples, g, offset, out)
     with pytest.raises(ValueError, match="empty"):
-        _core.add_pattern(np.zeros((0, 4, 3), np.uint8), small, small, 1.0, np.empty((0, 4, 3), np.uint8))
+        _core.add_pattern(np.zeros((0, 4, 3), np.uint8), small[:1], 3, maps, 1.0, np.empty((0, 4, 3), np.uint8))
