@@ -1,4 +1,5 @@
 // Python module watermark._core: checks arrays, releases the GIL, calls the kernels. No arithmetic in here.
+#include "bind/batch.hpp"
 #include "bind/bind.hpp"
 #include "kernels/normal_table.hpp"
 
@@ -135,6 +136,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
 
   bind_pictures(m);
+  py::module_ emulated = m.def_submodule("_emulated", "What a GPU would run, run by one thread of the CPU. For tests.");
+  bind_batch(emulated);
 }
 
 }  // namespace watermark

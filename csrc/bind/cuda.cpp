@@ -1,4 +1,5 @@
 // Python module watermark._cuda: checks tensors, releases the GIL, starts the kernels on the tensors' stream.
+#include "bind/batch.hpp"
 #include "bind/tensor.hpp"
 #include "cuda/latent.hpp"
 
@@ -76,6 +77,7 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"));
   m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"),
         py::arg("agreement"));
+  bind_batch(m);
 }
 
 }  // namespace watermark

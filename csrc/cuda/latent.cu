@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "cuda/latent.hpp"
+#include "cuda/launch.hpp"
 #include "kernels/normal_table.hpp"
 #include "kernels/sign_pad.hpp"
 
@@ -14,12 +15,6 @@ constexpr int threads = 128;
 constexpr int block_words = 16;  // of one ChaCha20 block
 constexpr int64_t chunk = threads * block_words;
 constexpr int64_t max_grid = 1 << 20;  // blocks loop over what is left
-
-void check(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // a failed launch must not be reported again by the next caller
-  throw std::runtime_error(std::string("CUDA could not ") + what + ": " + cudaGetErrorString(status));
-}
 
 unsigned grid(int64_t tasks) { return static_cast<unsigned>(std::min(tasks, max_grid)); }
 

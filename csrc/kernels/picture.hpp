@@ -56,6 +56,53 @@ WM_FN Between between_cells(int64_t pixel, double scale, int64_t cells) {
   return {low, static_cast<float>(position - static_cast<double>(low))};
 }
 
+WM_FN double least(double a, double b) { return a < b ? a : b; }
+
+// The source interval [i factor, (i + 1) factor) of output sample i, clipped to the source: from sample `first` with weight
+// `head` over whole samples to sample `last` with weight `tail` (0 if first = last); `scale` makes the weights sum to 1.
+struct Span {
+  int64_t first, last;
+  float head, tail, scale;
+};
+WM_FN Span span_of(int64_t i, double factor, int64_t size) {
+  const double low = static_cast<double>(i) * factor;
+  const double high = least(static_cast<double>(i + 1) * factor, static_cast<double>(size));
+  const int64_t first = static_cast<int64_t>(low);
+  int64_t last = static_cast<int64_t>(high);
+  if (static_cast<double>(last) == high) --last;
+  const double head = least(static_cast<double>(first + 1), high) - low;
+  const double tail = last > first ? high - static_cast<double>(last) : 0;
+  return {first, last, static_cast<float>(head), static_cast<float>(tail), static_cast<float>(1 / (high - low))};
+}
+
+WM_FN int64_t mirrored(int64_t i, int64_t size) {
+  if (i >= 0 && i < size) return i;
+  i %= 2 * size;
+  if (i < 0) i += 2 * size;
+  return i < size ? i : 2 * size - 1 - i;
+}
+
+constexpr int max_reach = 64;
+constexpr int64_t cell = 4;
+
+template <class T>
+WM_FN T clamp(T x, float limit) {
+  const T low = x - x - limit, high = x - x + limit;
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+WM_FN float magnitude(float x) { return x < 0 ? -x : x; }
+WM_FN float square_root(float x) { return __builtin_sqrtf(x); }
+
+constexpr int64_t region = 8;
+constexpr int tile_bits = 7;  // a period has 128 samples on each axis here
+
+// Position in turns as a fraction of 2^32, which wraps by itself.
+WM_FN uint32_t turns_of(double turns) {
+  return static_cast<uint32_t>(static_cast<int64_t>((turns - __builtin_floor(turns)) * 4294967296.0));
+}
+
 #ifndef __CUDACC__
 
 // Calls body with a value of the type that the samples have.
@@ -87,25 +134,6 @@ static inline void luma_row(const Pixels& p, int64_t y, float* out) {
   with_type(p.sample, [&](auto type) { luma_of_samples(static_cast<const decltype(type)*>(p.data) + y * p.row, p, out); });
 }
 
-WM_FN double least(double a, double b) { return a < b ? a : b; }
-
-// The source interval [i factor, (i + 1) factor) of output sample i, clipped to the source: from sample `first` with weight
-// `head` over whole samples to sample `last` with weight `tail` (0 if first = last); `scale` makes the weights sum to 1.
-struct Span {
-  int64_t first, last;
-  float head, tail, scale;
-};
-WM_FN Span span_of(int64_t i, double factor, int64_t size) {
-  const double low = static_cast<double>(i) * factor;
-  const double high = least(static_cast<double>(i + 1) * factor, static_cast<double>(size));
-  const int64_t first = static_cast<int64_t>(low);
-  int64_t last = static_cast<int64_t>(high);
-  if (static_cast<double>(last) == high) --last;
-  const double head = least(static_cast<double>(first + 1), high) - low;
-  const double tail = last > first ? high - static_cast<double>(last) : 0;
-  return {first, last, static_cast<float>(head), static_cast<float>(tail), static_cast<float>(1 / (high - low))};
-}
-
 // Rows [begin, end) of the reduced luma. spans: one per output column. scratch: 2 p.width floats.
 static inline void luma(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, const Span* spans,
                         float* out, float* scratch) {
@@ -134,14 +162,6 @@ static inline void luma(const Pixels& p, double factor, int64_t begin, int64_t e
     }
   }
 }
-
-WM_FN int64_t mirrored(int64_t i, int64_t size) {
-  i %= 2 * size;
-  if (i < 0) i += 2 * size;
-  return i < size ? i : 2 * size - 1 - i;
-}
-
-constexpr int max_reach = 64;
 
 // Calls body(x) with T = f32x8 on blocks that cover [0, width); the last block overlaps, a narrow row goes one by one.
 #define WM_ROW(width, body)                                            \
@@ -185,8 +205,6 @@ static inline void blur(const float* in, int64_t height, int64_t width, const fl
 }
 
 WM_FN f32x8 magnitude(f32x8 x) { return bit_cast<f32x8>(bit_cast<u32x8>(x) & 0x7fffffffu); }
-WM_FN float magnitude(float x) { return x < 0 ? -x : x; }
-WM_FN float square_root(float x) { return __builtin_sqrtf(x); }
 WM_FN f32x8 square_root(f32x8 x) {
 #ifdef __AVX__
   return __builtin_ia32_sqrtps256(x);
@@ -196,8 +214,6 @@ WM_FN f32x8 square_root(f32x8 x) {
   return r;
 #endif
 }
-
-constexpr int64_t cell = 4;
 
 // Cell rows [begin, end): high = y - low, and the means of sqrt|high|, high^2 and y. scratch: 3 width floats.
 static inline void cells(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end,
@@ -296,13 +312,6 @@ static inline void weigh(const float* high, int64_t width, const float* weight, 
     for (int i = 0; i < 8; ++i) rest += squares[i];
     sums[y] = rest;
   }
-}
-
-template <class T>
-WM_FN T clamp(T x, float limit) {
-  const T low = x - x - limit, high = x - x + limit;
-  x = x < low ? low : x;
-  return x > high ? high : x;
 }
 
 // Rows [begin, end), in place: scale, clip, and the window of both axes.
@@ -472,14 +481,6 @@ static inline void add_pattern(const Pixels& p, const float* cycles, int64_t str
       move_row(from, p, line, out, to);
     });
   }
-}
-
-constexpr int64_t region = 8;
-constexpr int tile_bits = 7;  // a period has 128 samples on each axis here
-
-// Position in turns as a fraction of 2^32, which wraps by itself.
-WM_FN uint32_t turns_of(double turns) {
-  return static_cast<uint32_t>(static_cast<int64_t>((turns - __builtin_floor(turns)) * 4294967296.0));
 }
 
 // Cell rows [begin, end) of 8 x 8 pixels: sums of y p, p the nearest sample of the pattern at g x + offset periods, and the

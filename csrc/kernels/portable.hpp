@@ -10,10 +10,11 @@
 #endif
 
 #ifdef __CUDACC__
-#define WM_FN static __host__ __device__ __forceinline__
+#define WM_INLINE __host__ __device__ __forceinline__
 #else
-#define WM_FN static inline __attribute__((always_inline))
+#define WM_INLINE inline __attribute__((always_inline))
 #endif
+#define WM_FN static WM_INLINE
 
 namespace watermark::WM_ISA {
 

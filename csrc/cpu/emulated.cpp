@@ -1,0 +1,2 @@
+// The GPU's kernels for pictures, run by one thread of the CPU: for tests on machines without a GPU.
+#include "cuda/batch.cu"
