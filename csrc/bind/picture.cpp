@@ -196,6 +196,40 @@ void correlate_tile(py::handle y, py::handle samples, py::handle g, py::handle o
   });
 }
 
+void demodulate(py::handle y, py::handle across, py::handle down, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), across_(across, "across"), down_(down, "down"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto a = across_.dense<const float, 3>(), d = down_.dense<const float, 3>();
+  const auto o = out_.dense<float, 3>();
+  require(a.shape[1] == 2 && a.shape[2] == in.shape[1], "across must hold two numbers per wave and column");
+  require(d.shape[1] == 2 && d.shape[2] == in.shape[0] && d.shape[0] == a.shape[0], "down must hold two numbers per wave and row");
+  require(o.shape[0] == a.shape[0] && o.shape[1] == (in.shape[0] + 15) / 16 && o.shape[2] == (in.shape[1] + 15) / 16 * 2,
+          "out must hold a complex number per wave and part");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.size() ? o.shape[1] : 0, 4, [&](int64_t begin, int64_t end) {
+    const Scratch s = scratch(2 * (in.shape[1] + 8));
+    kernel.demodulate(in.data, in.shape[0], in.shape[1], a.data, d.data, a.shape[0], begin, end, o.data, s.get());
+  });
+}
+
+void displace(py::handle y, py::handle maps, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), maps_(maps, "maps"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto m = maps_.dense<const float, 3>();
+  const auto o = out_.dense<float, 2>();
+  require(o.shape[0] == in.shape[0] && o.shape[1] == in.shape[1], "y and out must have one shape");
+  require(in.size() == 0 || in.data != o.data, "displace cannot work in place");
+  require(m.shape[0] == 3 && m.shape[1] == (in.shape[0] + 15) / 16 && m.shape[2] == (in.shape[1] + 15) / 16,
+          "maps must hold three numbers per part");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(in.size() ? in.shape[0] : 0, rows_per_task, [&](int64_t begin, int64_t end) {
+    const Scratch s = scratch(columns_of(in.shape[1]) + 3 * (in.shape[1] + 8) + m.shape[2] + 16);
+    kernel.displace(in.data, in.shape[0], in.shape[1], m.data, begin, end, o.data, s.get());
+  });
+}
+
 const Turns& turns() {
   static const Turns* made = [] {
     auto* t = new Turns;
@@ -415,6 +449,8 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("samples"), py::arg("g"), py::arg("offset"), py::arg("out"),
         isa);
+  m.def("demodulate", &demodulate, py::arg("y"), py::arg("across"), py::arg("down"), py::arg("out"), isa);
+  m.def("displace", &displace, py::arg("y"), py::arg("maps"), py::arg("out"), isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
   m.def("power_ratio", &power_ratio, py::arg("values"), py::arg("level"), py::arg("out"), isa);

@@ -64,9 +64,10 @@ _EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims
 _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
-# What each look of the detector may spend of the significance, fixed beforehand: half goes to the two aligned looks,
-# half to the three hypotheses of each of two searches; within a look, half to the energy and half to the message test.
-_ALIGNED, _SEARCHED = 1 / 2 / ALIGNED_TESTED, 1 / 2 / (len(STAGES) * TESTED)
+# What each look of the detector may spend of the significance, fixed beforehand: 3/8 go to the aligned looks, 3/8 to the
+# hypotheses of both searches, 1/4 to second looks; within a look, half to the energy and half to the message test.
+_SECOND_LOOKS = 2
+_ALIGNED, _SEARCHED, _SECOND = 3 / 8 / ALIGNED_TESTED, 3 / 8 / (len(STAGES) * TESTED), 1 / 4 / _SECOND_LOOKS
 _SETTLED = math.log(1e-8)
 
 
@@ -193,11 +194,15 @@ class SpectralMark(MediaScheme):
 
     def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
         looks = [_Look(0.0, 0.0, None, np.zeros(_SYMBOLS, np.uint8), None)]
-        looks += self._looks(tables, observation.aligned(tables.sync, tables.lines), _ALIGNED)
+        secrets = tables.sync, tables.lines
+        looks += self._looks(tables, observation.aligned(*secrets), _ALIGNED)
         for stretches in STAGES:
-            if any(_settled(look) for look in looks):
-                break
-            looks += self._looks(tables, observation.searched(tables.sync, tables.lines, stretches), _SEARCHED)
+            if not any(map(_settled, looks)):
+                looks += self._looks(tables, observation.searched(*secrets, stretches), _SEARCHED)
+        if not any(map(_settled, looks)):
+            doubtful = [at for look in looks if (at := look.candidate) and at.sync > at.chance]
+            doubtful = sorted(doubtful, key=lambda at: at.chance - at.sync)[:_SECOND_LOOKS]
+            looks += self._looks(tables, (observation.in_parts(at, *secrets) for at in doubtful), _SECOND)
         best = min(looks, key=lambda look: (look.log_p, look.payload is None))
         details: dict[str, Any] = {"looks": len(looks) - 1}
         if (at := best.candidate) is not None:
