@@ -358,18 +358,22 @@ int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scal
   return count;
 }
 
-double refine(py::handle ratio, py::handle map, py::handle lines, int reach, const std::string& isa) {
-  const Tensor ratio_(ratio, "ratio"), map_(map, "map"), lines_(lines, "lines");
+void refine(py::handle ratio, py::handle maps, py::handle lines, int reach, py::handle scores, const std::string& isa) {
+  const Tensor ratio_(ratio, "ratio"), maps_(maps, "maps"), lines_(lines, "lines"), scores_(scores, "scores");
   const auto r = ratio_.dense<const float, 2>();
-  const auto m = map_.dense<double, 2>();
+  const auto m = maps_.dense<double, 3>();
   const auto f = lines_.dense<const double, 2>();
+  const auto s = scores_.dense<double, 1>();
   require(r.shape[0] == field && r.shape[1] == half_field, "ratio must hold 1024 x 513 numbers");
-  require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(m.shape[1] == 2 && m.shape[2] == 2, "maps must be 2 x 2 matrices");
+  require(s.shape[0] == m.shape[0], "scores must hold one number per map");
   require(f.shape[1] == 2, "lines must have two columns");
   require(reach >= 1 && reach <= 16, "reach must be 1 to 16");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  return kernel.refine(r.data, m.data, f.data, f.shape[0], reach);
+  parallel_for(m.shape[0], 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) s.data[i] = kernel.refine(r.data, m.data + 4 * i, f.data, f.shape[0], reach);
+  });
 }
 
 void sample(py::handle values, py::handle level, py::handle map, py::handle lines, py::handle sinc, py::handle out,
@@ -456,7 +460,7 @@ void bind_pictures(py::module_& m) {
   m.def("power_ratio", &power_ratio, py::arg("values"), py::arg("level"), py::arg("out"), isa);
   m.def("log_polar", &log_polar, py::arg("ratio"), py::arg("places"), py::arg("out"), isa);
   m.def("search", &search, py::arg("table"), py::arg("rows"), py::arg("turns"), py::arg("scales"), py::arg("out"), isa);
-  m.def("refine", &refine, py::arg("ratio"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
+  m.def("refine", &refine, py::arg("ratio"), py::arg("maps"), py::arg("lines"), py::arg("reach"), py::arg("scores"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);
   m.def("polish", &polish, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("directions"),

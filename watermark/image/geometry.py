@@ -122,9 +122,9 @@ def _stretches() -> Matrix:
     return np.stack([shapes, shapes @ _MIRROR], axis=1).reshape(-1, 2, 2)
 
 
-STAGES = (20, None)
-"""How many stretches each stage of the search tries: the mildest, which are shapes of photos that were only turned and
-scaled; then all."""
+STAGES = (slice(20), slice(20, None))
+"""Which stretches each stage of the search tries: the mildest, which are shapes of photos that were only turned and
+scaled; then the others."""
 
 
 def reduction(height: int, width: int) -> float:
@@ -171,13 +171,15 @@ class Sync:
     def _template(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return lattice.template(self.lines / TILE, _stretches(), _SMALLEST)
 
-    def peaks(self, table: NDArray[np.uint8], stretches: int | None) -> Matrix:
+    def peaks(self, table: NDArray[np.uint8], stretches: slice) -> Matrix:
         """The most promising hypotheses G: float64 of shape (n, 2, 2), best first."""
-        rows, columns = (part[:stretches] for part in self._template)
+        rows, columns = (part[stretches] for part in self._template)
         _, shape, scale, turn = lattice.search(table, rows, columns, _SCALES, _PEAKS).T
         size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
         cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
-        return np.asarray(np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[shape])
+        return np.asarray(
+            np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[stretches][shape]
+        )
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
@@ -276,13 +278,12 @@ class Reading:
     def _table(self) -> NDArray[np.uint8]:
         return lattice.log_polar(self._ratio)
 
-    def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
+    def searched(self, sync: Sync, lines: Lines, stretches: slice) -> list[Candidate]:
         """Pictures turned by any angle, mirrored, scaled and stretched: the three best hypotheses."""
         frequencies = sync.lines / TILE
-        starts = sync.peaks(self._table, stretches)
-        fitted = [lattice.refine(self._ratio, start, frequencies) for start in starts]
+        fitted, scores = lattice.refine(self._ratio, sync.peaks(self._table, stretches), frequencies)
         distinct: list[Matrix] = []
-        for linear, _ in sorted(fitted, key=lambda item: -item[1]):
+        for linear in fitted[np.argsort(-scores, kind="stable")]:
             near = 0.004 * np.abs(linear).max()
             if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > near for g in distinct):
                 distinct.append(linear)

@@ -64,8 +64,8 @@ _EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims
 _GAIN = (0.85, 1.5)
 _PSNR = (38.6, 46.0)
 
-# What each look of the detector may spend of the significance, fixed beforehand: 3/8 go to the aligned looks, 3/8 to the
-# hypotheses of both searches, 1/4 to second looks; within a look, half to the energy and half to the message test.
+# What each look of the detector may spend of the significance, fixed beforehand: 3/8 go to the aligned looks, 3/8 to
+# the hypotheses of both searches, 1/4 to second looks; within a look, half to the energy and half to the message test.
 _SECOND_LOOKS = 2
 _ALIGNED, _SEARCHED, _SECOND = 3 / 8 / ALIGNED_TESTED, 3 / 8 / (len(STAGES) * TESTED), 1 / 4 / _SECOND_LOOKS
 _SETTLED = math.log(1e-8)
