@@ -196,6 +196,40 @@ void correlate_tile(py::handle y, py::handle samples, py::handle g, py::handle o
   });
 }
 
+void demodulate(py::handle y, py::handle across, py::handle down, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), across_(across, "across"), down_(down, "down"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto a = across_.dense<const float, 3>(), d = down_.dense<const float, 3>();
+  const auto o = out_.dense<float, 3>();
+  require(a.shape[1] == 2 && a.shape[2] == in.shape[1], "across must hold two numbers per wave and column");
+  require(d.shape[1] == 2 && d.shape[2] == in.shape[0] && d.shape[0] == a.shape[0], "down must hold two numbers per wave and row");
+  require(o.shape[0] == a.shape[0] && o.shape[1] == (in.shape[0] + 15) / 16 && o.shape[2] == (in.shape[1] + 15) / 16 * 2,
+          "out must hold a complex number per wave and part");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.size() ? o.shape[1] : 0, 4, [&](int64_t begin, int64_t end) {
+    const Scratch s = scratch(2 * (in.shape[1] + 8));
+    kernel.demodulate(in.data, in.shape[0], in.shape[1], a.data, d.data, a.shape[0], begin, end, o.data, s.get());
+  });
+}
+
+void displace(py::handle y, py::handle maps, py::handle out, const std::string& isa) {
+  const Tensor y_(y, "y"), maps_(maps, "maps"), out_(out, "out");
+  const auto in = y_.dense<const float, 2>();
+  const auto m = maps_.dense<const float, 3>();
+  const auto o = out_.dense<float, 2>();
+  require(o.shape[0] == in.shape[0] && o.shape[1] == in.shape[1], "y and out must have one shape");
+  require(in.size() == 0 || in.data != o.data, "displace cannot work in place");
+  require(m.shape[0] == 3 && m.shape[1] == (in.shape[0] + 15) / 16 && m.shape[2] == (in.shape[1] + 15) / 16,
+          "maps must hold three numbers per part");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(in.size() ? in.shape[0] : 0, rows_per_task, [&](int64_t begin, int64_t end) {
+    const Scratch s = scratch(columns_of(in.shape[1]) + 3 * (in.shape[1] + 8) + m.shape[2] + 16);
+    kernel.displace(in.data, in.shape[0], in.shape[1], m.data, begin, end, o.data, s.get());
+  });
+}
+
 const Turns& turns() {
   static const Turns* made = [] {
     auto* t = new Turns;
@@ -324,18 +358,22 @@ int64_t search(py::handle table, py::handle rows, py::handle turns, int64_t scal
   return count;
 }
 
-double refine(py::handle ratio, py::handle map, py::handle lines, int reach, const std::string& isa) {
-  const Tensor ratio_(ratio, "ratio"), map_(map, "map"), lines_(lines, "lines");
+void refine(py::handle ratio, py::handle maps, py::handle lines, int reach, py::handle scores, const std::string& isa) {
+  const Tensor ratio_(ratio, "ratio"), maps_(maps, "maps"), lines_(lines, "lines"), scores_(scores, "scores");
   const auto r = ratio_.dense<const float, 2>();
-  const auto m = map_.dense<double, 2>();
+  const auto m = maps_.dense<double, 3>();
   const auto f = lines_.dense<const double, 2>();
+  const auto s = scores_.dense<double, 1>();
   require(r.shape[0] == field && r.shape[1] == half_field, "ratio must hold 1024 x 513 numbers");
-  require(m.shape[0] == 2 && m.shape[1] == 2, "map must be a 2 x 2 matrix");
+  require(m.shape[1] == 2 && m.shape[2] == 2, "maps must be 2 x 2 matrices");
+  require(s.shape[0] == m.shape[0], "scores must hold one number per map");
   require(f.shape[1] == 2, "lines must have two columns");
   require(reach >= 1 && reach <= 16, "reach must be 1 to 16");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  return kernel.refine(r.data, m.data, f.data, f.shape[0], reach);
+  parallel_for(m.shape[0], 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) s.data[i] = kernel.refine(r.data, m.data + 4 * i, f.data, f.shape[0], reach);
+  });
 }
 
 void sample(py::handle values, py::handle level, py::handle map, py::handle lines, py::handle sinc, py::handle out,
@@ -415,12 +453,14 @@ void bind_pictures(py::module_& m) {
         py::arg("out"), isa);
   m.def("correlate_tile", &correlate_tile, py::arg("y"), py::arg("samples"), py::arg("g"), py::arg("offset"), py::arg("out"),
         isa);
+  m.def("demodulate", &demodulate, py::arg("y"), py::arg("across"), py::arg("down"), py::arg("out"), isa);
+  m.def("displace", &displace, py::arg("y"), py::arg("maps"), py::arg("out"), isa);
   m.def("spectrum", &spectrum, py::arg("y"), py::arg("out"), isa);
   m.def("noise", &noise, py::arg("values"), py::arg("out"), isa);
   m.def("power_ratio", &power_ratio, py::arg("values"), py::arg("level"), py::arg("out"), isa);
   m.def("log_polar", &log_polar, py::arg("ratio"), py::arg("places"), py::arg("out"), isa);
   m.def("search", &search, py::arg("table"), py::arg("rows"), py::arg("turns"), py::arg("scales"), py::arg("out"), isa);
-  m.def("refine", &refine, py::arg("ratio"), py::arg("map"), py::arg("lines"), py::arg("reach"), isa);
+  m.def("refine", &refine, py::arg("ratio"), py::arg("maps"), py::arg("lines"), py::arg("reach"), py::arg("scores"), isa);
   m.def("sample", &sample, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("lines"), py::arg("sinc"),
         py::arg("out"), isa);
   m.def("polish", &polish, py::arg("values"), py::arg("level"), py::arg("map"), py::arg("directions"),

@@ -56,6 +56,10 @@ struct Kernels {
 
   void (*correlate_tile)(const float* y, int64_t height, int64_t width, const float* samples, const double* g,
                          const double* offset, int64_t begin, int64_t end, float* found, float* elsewhere);
+  void (*demodulate)(const float* y, int64_t height, int64_t width, const float* across, const float* down, int64_t count,
+                     int64_t begin, int64_t end, float* out, float* scratch);
+  void (*displace)(const float* y, int64_t height, int64_t width, const float* maps, int64_t begin, int64_t end, float* out,
+                   float* scratch);
 
   void (*spectrum_rows)(const float* y, int64_t height, int64_t width, int64_t begin, int64_t end, const Turns& turns,
                         float* re, float* im);

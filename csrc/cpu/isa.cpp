@@ -72,6 +72,13 @@ void add_pattern_rows(const Pixels& p, const float* cycles, int64_t stride, int6
               scratch);
 }
 
+void displace_rows(const float* y, int64_t height, int64_t width, const float* maps, int64_t begin, int64_t end, float* out,
+                   float* scratch) {
+  Between8* horizontal = reinterpret_cast<Between8*>(scratch);
+  between_columns(width, part, (width + part - 1) / part, horizontal);
+  displace(y, height, width, maps, horizontal, begin, end, out, scratch + column_floats(width));
+}
+
 int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const int32_t* turns, int64_t begin, int64_t end,
                int64_t lines, int64_t scales, int64_t most, int32_t* out) {
   return search_table(packed, angles, rows, turns, begin, end, lines, scales, most, reinterpret_cast<Peak*>(out));
@@ -82,7 +89,7 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
-    luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile,
+    luma_rows, blur, cells, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
 };
 

@@ -510,6 +510,76 @@ static inline void correlate_tile(const float* y, int64_t height, int64_t width,
     }
   }
 }
+
+constexpr int64_t part = 16;
+
+// Part rows [begin, end), parts of 16 x 16 pixels: sums of y times a wave, for each of `count` waves. across and down: the
+// wave along one row and one column, `count` times a row of real and a row of imaginary parts. out: complex, of shape
+// (count, rows, columns). scratch: 2 (width + 8) floats.
+static inline void demodulate(const float* y, int64_t height, int64_t width, const float* across, const float* down,
+                              int64_t count, int64_t begin, int64_t end, float* out, float* scratch) {
+  const int64_t columns = (width + part - 1) / part, rows = (height + part - 1) / part;
+  float *re = scratch, *im = scratch + width + 8;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t top = row * part, lines = top + part < height ? part : height - top;
+    for (int64_t k = 0; k < count; ++k) {
+      const float *across_re = across + 2 * k * width, *across_im = across_re + width;
+      const float *down_re = down + 2 * k * height + top, *down_im = down_re + height;
+#define WM_COLUMN(T, x)                                                                    \
+  T r = {}, i = {};                                                                        \
+  for (int64_t j = 0; j < lines; ++j) {                                                    \
+    const T v = load<T>(y + (top + j) * width + x);                                        \
+    r += v * down_re[j], i += v * down_im[j];                                              \
+  }                                                                                        \
+  const T a = load<T>(across_re + x), b = load<T>(across_im + x);                          \
+  store(re + x, r * a - i * b);                                                            \
+  store(im + x, r * b + i * a)
+      WM_ROW(width, WM_COLUMN)
+#undef WM_COLUMN
+      float* to = out + 2 * (k * rows + row) * columns;
+      for (int64_t column = 0; column < columns; ++column, to += 2) {
+        const int64_t left = column * part, right = left + part < width ? left + part : width;
+        float total_re = 0.0f, total_im = 0.0f;
+        if (right - left == part) {
+          const f32x8 r = load<f32x8>(re + left) + load<f32x8>(re + left + 8);
+          const f32x8 i = load<f32x8>(im + left) + load<f32x8>(im + left + 8);
+          for (int lane = 0; lane < 8; ++lane) total_re += r[lane], total_im += i[lane];
+        } else {
+          for (int64_t x = left; x < right; ++x) total_re += re[x], total_im += im[x];
+        }
+        to[0] = total_re, to[1] = total_im;
+      }
+    }
+  }
+}
+
+// Rows [begin, end) of weight(x) y(x - move(x)), by Catmull-Rom cubics, 0 where they reach beyond the picture.
+// maps: moves along x, moves along y, weights, on the grid of parts. scratch: columns + 8 + 3 (width + 8) floats.
+static inline void displace(const float* y, int64_t height, int64_t width, const float* maps, const Between8* horizontal,
+                            int64_t begin, int64_t end, float* out, float* scratch) {
+  const int64_t columns = (width + part - 1) / part, rows = (height + part - 1) / part;
+  float *mixed = scratch, *expanded[3];
+  for (int i = 0; i < 3; ++i) expanded[i] = scratch + columns + 8 + i * (width + 8);
+  for (int64_t row = begin; row < end; ++row) {
+    const Between vertical = between_cells(row, part, rows);
+    for (int i = 0; i < 3; ++i)
+      expand_row(maps + i * rows * columns, columns, vertical, rows, horizontal, width, mixed, expanded[i]);
+    for (int64_t x = 0; x < width; ++x) {
+      const float u = static_cast<float>(x) - expanded[0][x], v = static_cast<float>(row) - expanded[1][x];
+      float total = 0.0f;
+      if (u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2)) {
+        const int64_t left = static_cast<int64_t>(u), top = static_cast<int64_t>(v);
+        float over[4], under[4];
+        catmull_rom(u - static_cast<float>(left), over);
+        catmull_rom(v - static_cast<float>(top), under);
+        const float* from = y + (top - 1) * width + left - 1;
+        for (int j = 0; j < 4; ++j, from += width)
+          total += under[j] * (over[0] * from[0] + over[1] * from[1] + over[2] * from[2] + over[3] * from[3]);
+      }
+      out[row * width + x] = expanded[2][x] * total;
+    }
+  }
+}
 #endif
 
 }  // namespace watermark::WM_ISA

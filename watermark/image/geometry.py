@@ -17,7 +17,17 @@ import numpy as np
 from watermark._cache import cached_property
 from watermark.image.perceptual import HIGH_PASS, Statistics
 from watermark.ops import lattice
-from watermark.ops.picture import REGION, blur, correlate_tile, fold, gaussian_taps, high_pass, whiten
+from watermark.ops.picture import (
+    REGION,
+    blur,
+    correlate_tile,
+    demodulate,
+    displace,
+    fold,
+    gaussian_taps,
+    high_pass,
+    whiten,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +54,7 @@ _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 _PEAKS, _PLACED, TESTED = 48, 6, 3
 _ALIGNED_PLACED, ALIGNED_TESTED = 3, 2
+_PART, _PART_REACH, _PART_MOVE = 2.0, 5, 3.0  # parts of 16 pixels around a place; pixels at most; pixels expected
 _GRID = 64  # locate: half of them coarsely, 16 of them finely per period
 _FREE = np.eye(4).reshape(4, 2, 2)
 _STRETCH, _STRETCH_STEP = 0.095, 0.012
@@ -111,9 +122,9 @@ def _stretches() -> Matrix:
     return np.stack([shapes, shapes @ _MIRROR], axis=1).reshape(-1, 2, 2)
 
 
-STAGES = (20, None)
-"""How many stretches each stage of the search tries: the mildest, which are shapes of photos that were only turned and
-scaled; then all."""
+STAGES = (slice(20), slice(20, None))
+"""Which stretches each stage of the search tries: the mildest, which are shapes of photos that were only turned and
+scaled; then the others."""
 
 
 def reduction(height: int, width: int) -> float:
@@ -131,6 +142,7 @@ class Candidate:
         sync: Agreement of the sync lines' phases in standard deviations; at most 8 with 32 lines, 4 by chance.
         lines: Values at all requested lines, normalised by noise and de-rotated by `shift`, complex64.
         factor: Pixels of the picture per pixel of its reduced form.
+        chance: Value of `sync` that one picture in ten without the mark exceeds where this was found.
         origin: Pixel (x, y) of the reduced picture from which phases count: it lies at -`shift` in the tile.
     """
 
@@ -139,6 +151,7 @@ class Candidate:
     sync: float
     lines: NDArray[np.complex64]
     factor: float
+    chance: float
     origin: tuple[float, float]
 
 
@@ -158,13 +171,15 @@ class Sync:
     def _template(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return lattice.template(self.lines / TILE, _stretches(), _SMALLEST)
 
-    def peaks(self, table: NDArray[np.uint8], stretches: int | None) -> Matrix:
+    def peaks(self, table: NDArray[np.uint8], stretches: slice) -> Matrix:
         """The most promising hypotheses G: float64 of shape (n, 2, 2), best first."""
-        rows, columns = (part[:stretches] for part in self._template)
+        rows, columns = (part[stretches] for part in self._template)
         _, shape, scale, turn = lattice.search(table, rows, columns, _SCALES, _PEAKS).T
         size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
         cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
-        return np.asarray(np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[shape])
+        return np.asarray(
+            np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[stretches][shape]
+        )
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
@@ -253,7 +268,7 @@ class Reading:
         for z, shift, tilt, way in sorted(placed, key=lambda item: -item[0])[:ALIGNED_TESTED]:
             n = lines @ _DIHEDRAL[way].T.astype(np.int64)
             read = _derotate(self._tiles[tilt, n[:, 1] + TOP, n[:, 0] + TOP], lines, shift)
-            yield Candidate(TILTS[tilt].turn @ _DIHEDRAL[way], shift, z, read, self._factor, (0.0, 0.0))
+            yield Candidate(TILTS[tilt].turn @ _DIHEDRAL[way], shift, z, read, self._factor, 4.4, (0.0, 0.0))
 
     @cached_property
     def _ratio(self) -> NDArray[np.float32]:
@@ -263,13 +278,12 @@ class Reading:
     def _table(self) -> NDArray[np.uint8]:
         return lattice.log_polar(self._ratio)
 
-    def searched(self, sync: Sync, lines: Lines, stretches: int | None) -> list[Candidate]:
+    def searched(self, sync: Sync, lines: Lines, stretches: slice) -> list[Candidate]:
         """Pictures turned by any angle, mirrored, scaled and stretched: the three best hypotheses."""
         frequencies = sync.lines / TILE
-        starts = sync.peaks(self._table, stretches)
-        fitted = [lattice.refine(self._ratio, start, frequencies) for start in starts]
+        fitted, scores = lattice.refine(self._ratio, sync.peaks(self._table, stretches), frequencies)
         distinct: list[Matrix] = []
-        for linear, _ in sorted(fitted, key=lambda item: -item[1]):
+        for linear in fitted[np.argsort(-scores, kind="stable")]:
             near = 0.004 * np.abs(linear).max()
             if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > near for g in distinct):
                 distinct.append(linear)
@@ -278,6 +292,26 @@ class Reading:
         placed = [self._placed(linear, sync) for linear in distinct]
         best = sorted(placed, key=lambda item: -item[0])[:TESTED]
         return [self._candidate(linear, shift, sync, lines) for _, linear, shift in best]
+
+    def in_parts(self, candidate: Candidate, sync: Sync, lines: Lines) -> Candidate:
+        """Reads a hypothesis again, part by part: only where its sync lines are, and moved to where they fit.
+
+        For pictures that were warped, or of which only a part is left. The picture is weighted and unwarped by what the
+        sync lines say around each place, then read as a whole.
+        """
+        y = self._whitened(self._search_factor)
+        linear = candidate.linear * (self._search_factor / candidate.factor)
+        origin = float(y.shape[1] // 2), float(y.shape[0] // 2)
+        _, shift = sync.align(_limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE)))
+        frequencies = sync.lines / TILE @ linear.T
+        turns = _derotate(sync.phases.conj() * np.exp(2j * np.pi * (frequencies @ origin)), sync.lines, shift)
+        spectrum = lattice.spectrum(
+            displace(y, *_parts(demodulate(y, frequencies) * turns[:, None, None], frequencies))
+        )
+        noise = lattice.noise(spectrum)
+        z, shift = sync.align(_limited(lattice.sample(spectrum, noise, linear, sync.lines / TILE)))
+        read = _derotate(_limited(lattice.sample(spectrum, noise, linear, lines / TILE)), lines, shift)
+        return Candidate(linear, shift, z, read, self._search_factor, candidate.chance, origin)
 
     def _placed(self, linear: Matrix, sync: Sync) -> tuple[float, Matrix, tuple[float, float]]:
         """Reads a hypothesis both ways round, since power spectra do not tell G from -G: sync, G and translation."""
@@ -303,7 +337,37 @@ class Reading:
         height, width = self._whitened(self._search_factor).shape
         read = _limited(lattice.sample(self._spectrum, self._noise, linear, lines / TILE))
         origin = float(width // 2), float(height // 2)
-        return Candidate(linear, shift, agreement, _derotate(read, lines, shift), self._search_factor, origin)
+        return Candidate(linear, shift, agreement, _derotate(read, lines, shift), self._search_factor, 5.2, origin)
+
+
+def _parts(sync: NDArray[np.complex64], frequencies: Matrix) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where sync lines are, and how far they were moved there.
+
+    Args:
+        sync: What each line contributes to each part, turned so that its phase should be 0: complex64 of shape
+            (k, rows, columns).
+        frequencies: Of the lines, float64 of shape (k, 2).
+
+    Returns:
+        Moves that undo the displacement, in pixels, float32 of shape (2, rows, columns); and weights from 0 to 1.
+    """
+    sync = sync / np.sqrt(np.mean(np.abs(sync) ** 2, axis=(1, 2), keepdims=True) + np.float32(1e-20))
+    around = [blur(np.ascontiguousarray(part), _PART) for line in sync for part in (line.real, line.imag)]
+    taps = gaussian_taps(_PART)
+    deviation = math.sqrt(len(sync) / 2) * float(2 * np.sum(taps * taps) - taps[0] ** 2)
+    steps = np.arange(-_PART_REACH, _PART_REACH + 1.0)
+    moves = np.stack([m.ravel() for m in np.meshgrid(steps, steps)])
+    turns = np.exp(-2j * np.pi * (frequencies @ moves)).T / deviation
+    waves = np.stack([turns.real, -turns.imag], axis=2).reshape(len(turns), -1).astype(np.float32)
+    z = np.tensordot(waves, np.array(around), 1)
+    evidence = np.maximum(z, 0) ** 2 / 2 - (np.sum(moves * moves, axis=0) / (2 * _PART_MOVE**2))[:, None, None]
+    best = evidence.argmax(axis=0)
+    z = np.take_along_axis(z, best[None], 0)[0]
+    trust = np.where(z > 3, z * z, 0) + np.float32(1e-3)
+    known = blur(trust.astype(np.float32), 1.0)
+    smooth = np.stack([blur((trust * move[best]).astype(np.float32), 1.0) / known for move in moves])
+    sure = np.maximum(z - 1, 0)
+    return smooth, np.minimum(2 * sure / (sure.max() + np.float32(1e-9)), 1)
 
 
 def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:

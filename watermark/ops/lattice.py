@@ -225,27 +225,28 @@ def search_reference(
     return found[np.argsort(-found[:, 0], kind="stable")[:most]].astype(np.int32)
 
 
-def refine(ratio: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
-    """Fits a hypothesis to the peaks around it.
+def refine(ratio: Floats, starts: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, Doubles]:
+    """Fits hypotheses to the peaks around them.
 
     Five rounds of weighted least squares on sub-pixel peak positions within a shrinking reach, each kept only if the
     power on the lines does not drop, then coordinate ascent on that power.
 
     Args:
         ratio: From `power_ratio`.
-        start: G, float64 of shape (2, 2).
+        starts: G of each, float64 of shape (n, 2, 2).
         lines: float64 of shape (k, 2).
         reach: Radius of the first search, in frequency steps.
 
     Returns:
-        The fitted G, and its score: the sum of interpolated power ratios.
+        The fitted G, and their scores: the sums of interpolated power ratios, float64 of shape (n,).
     """
-    fitted = np.array(start, np.float64)
-    return fitted, core.refine(ratio, fitted, lines, reach)
+    fitted, scores = np.array(starts, np.float64), np.empty(len(starts))
+    core.refine(ratio, fitted, lines, reach, scores)
+    return fitted, scores
 
 
 def refine_reference(ratio: Floats, start: Doubles, lines: Doubles, reach: int = 4) -> tuple[Doubles, float]:
-    """The same in NumPy."""
+    """The same for one hypothesis in NumPy."""
     g = np.array(start, np.float64)
 
     def at(x: NDArray[np.int64], y: NDArray[np.int64]) -> Doubles:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CELL = 4
 REGION = 8
+PART = 16
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -241,6 +242,68 @@ def correlate_tile_reference(
     return sums(y * samples[v % 128, u % 128]), sums(y * samples[(v + 64) % 128, (u + 64) % 128])
 
 
+def demodulate(y: Floats, frequencies: NDArray[np.float64]) -> NDArray[np.complex64]:
+    """What waves contribute to a picture, place by place: sums of y exp(-2 pi i f . x) over parts of 16 x 16 pixels.
+
+    Args:
+        y: float32 of shape (h, w); phases count from its first pixel.
+        frequencies: In cycles per pixel, float64 of shape (k, 2) as (x, y).
+
+    Returns:
+        complex64 of shape (k, ceil(h / 16), ceil(w / 16)).
+    """
+    waves = [
+        np.exp(-2j * np.pi * np.outer(f, np.arange(size)))
+        for f, size in zip(frequencies.T, reversed(y.shape), strict=True)
+    ]
+    across, down = (np.stack([wave.real, wave.imag], axis=1).astype(np.float32) for wave in waves)
+    out = np.empty((len(frequencies), -(-y.shape[0] // PART), -(-y.shape[1] // PART)), np.complex64)
+    core.demodulate(y, across, down, out.view(np.float32))
+    return out
+
+
+def demodulate_reference(y: Floats, frequencies: NDArray[np.float64]) -> NDArray[np.complex64]:
+    """The same in NumPy."""
+    rows, columns = (np.arange(size) for size in y.shape)
+    down, across = (np.arange(0, size, PART) for size in y.shape)
+    waves = (np.exp(-2j * np.pi * (fx * columns + fy * rows[:, None])) for fx, fy in frequencies)
+    sums = [np.add.reduceat(np.add.reduceat(y * wave, down, axis=0), across, axis=1) for wave in waves]
+    return np.array(sums, np.complex64)
+
+
+def displace(y: Floats, moves: Floats, weight: Floats) -> Floats:
+    """Moves what is in a picture, place by place, and weights it: out(x) = weight(x) y(x - move(x)).
+
+    Args:
+        y: float32 of shape (h, w). Catmull-Rom cubics interpolate it; where they reach beyond it, the result is 0.
+        moves: In pixels, per part of 16 x 16 pixels, float32 of shape (2, rows, columns): along x, along y.
+            Between the centres of parts they are interpolated bilinearly.
+        weight: On the same grid, float32 of shape (rows, columns).
+
+    Returns:
+        float32 of shape (h, w).
+    """
+    out = np.empty_like(y)
+    core.displace(y, np.stack([*moves, weight]), out)
+    return out
+
+
+def displace_reference(y: Floats, moves: Floats, weight: Floats) -> Floats:
+    """The same in NumPy."""
+    height, width = y.shape
+    along_x, along_y, weights = (_interpolate(m, height, width, PART) for m in (*moves, weight))
+    u, v = np.arange(width) - along_x, np.arange(height)[:, None] - along_y
+    inside = (u >= 1) & (v >= 1) & (u < width - 2) & (v < height - 2)
+    u, v = np.where(inside, u, 1), np.where(inside, v, 1)
+    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+    total = sum(
+        wy * wx * y[np.clip(top + j - 1, 0, height - 1), np.clip(left + i - 1, 0, width - 1)]
+        for j, wy in enumerate(_catmull_rom(v - top))
+        for i, wx in enumerate(_catmull_rom(u - left))
+    )
+    return np.asarray(np.where(inside, weights * total, 0), np.float32)
+
+
 def add_pattern(pixels: Samples, cycles: Floats, step: int, amplitudes: Floats, factor: float) -> Samples:
     """Adds periodic patterns, each shaped by an amplitude map, to every colour channel; alpha stays.
 
@@ -285,12 +348,16 @@ def _cubic(samples: Floats, size: int, factor: float) -> Floats:
     """Catmull-Rom interpolation along axis 0 at u = (X + 1/2) / factor - 1/2; the first sample lies at u = -2."""
     u = (np.arange(size) + 0.5) / factor - 0.5
     base = np.floor(u)
-    t = (u - base)[:, None]
-    weights = (
+    weights = _catmull_rom((u - base)[:, None])
+    rows = [samples[base.astype(int) + k + 1] for k in range(4)]
+    return np.asarray(sum(w * r for w, r in zip(weights, rows, strict=True)), np.float32)
+
+
+def _catmull_rom(t: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], ...]:
+    """Weights of four samples for a place at fraction t between the second and the third."""
+    return (
         ((-0.5 * t + 1) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1,
         ((-1.5 * t + 2) * t + 0.5) * t,
         (0.5 * t - 0.5) * t * t,
     )
-    rows = [samples[base.astype(int) + k + 1] for k in range(4)]
-    return np.asarray(sum(w * r for w, r in zip(weights, rows, strict=True)), np.float32)

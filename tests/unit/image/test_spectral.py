@@ -143,9 +143,10 @@ def test_the_pattern_is_placed_by_key_and_picture(scheme: spectral.SpectralMark,
 
 def test_a_tilted_pattern_is_periodic_and_turned(scheme: spectral.SpectralMark) -> None:
     tables, symbols = scheme._tables[0], scheme._code.encode(MESSAGE)
-    square = spectral._square(tables, symbols)
+    lines = scheme._pattern(tables, symbols)
+    square = spectral._square(lines)
     for tilt in TILTS:
-        cycle = spectral._cycle(tables, symbols, tilt)
+        cycle = spectral._place(lines, tilt)
         assert np.mean(cycle**2) == pytest.approx(1, rel=1e-4)
         y, x = np.mgrid[-300:300, -300:300]
         pattern = cycle[(x + tilt.step * y) % PERIOD]
@@ -195,7 +196,8 @@ def test_sync_lines_are_one_to_a_sector_and_apart() -> None:
 
 def test_weights_of_all_looks_sum_to_one() -> None:
     searched = len(STAGES) * TESTED * spectral._SEARCHED
-    assert ALIGNED_TESTED * spectral._ALIGNED + searched == pytest.approx(1)
+    second = spectral._SECOND_LOOKS * spectral._SECOND
+    assert ALIGNED_TESTED * spectral._ALIGNED + searched + second == pytest.approx(1)
 
 
 def test_energy_bound_holds_for_any_fixed_chips() -> None:

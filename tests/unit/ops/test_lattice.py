@@ -132,16 +132,18 @@ def test_search_finds_the_lines(table: np.ndarray, lines: np.ndarray, truth: np.
 
 
 def test_lines_are_found_where_they_are(ratio: np.ndarray, lines: np.ndarray, truth: np.ndarray) -> None:
-    start = truth * 1.004
-    fitted, score = lattice.refine(ratio, start, lines)
-    assert score > 32 * 5
-    assert np.abs(fitted - truth).max() < 0.3 / 500 / 0.2  # a third of a frequency step at the outer lines
-    expected, expected_score = lattice.refine_reference(ratio, start, lines)
-    np.testing.assert_allclose(fitted, expected, atol=1e-5)
-    assert score == pytest.approx(expected_score, rel=1e-4)
+    starts = np.array([truth * 1.004, truth * 0.998])
+    fitted, scores = lattice.refine(ratio, starts, lines)
+    for start, found, score in zip(starts, fitted, scores, strict=True):
+        assert score > 32 * 5
+        assert np.abs(found - truth).max() < 0.3 / 500 / 0.2  # a third of a frequency step at the outer lines
+        expected, expected_score = lattice.refine_reference(ratio, start, lines)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert score == pytest.approx(expected_score, rel=1e-4)
     for isa in _core.instruction_sets():
-        again = start.copy()
-        assert _core.refine(ratio, again, lines, 4, isa=isa) == score
+        again, seen = starts.copy(), np.empty(2)
+        _core.refine(ratio, again, lines, 4, seen, isa=isa)
+        np.testing.assert_array_equal(seen, scores)
         np.testing.assert_array_equal(again, fitted)
 
 
@@ -206,9 +208,11 @@ def test_bounds_are_checked(spectrum: np.ndarray, level: np.ndarray, ratio: np.n
     with pytest.raises(ValueError, match="spectrum"):
         _core.noise(values[:-1].copy(), level.copy())
     with pytest.raises(ValueError, match="2 x 2"):
-        _core.refine(ratio, np.eye(3), lines, 4)
+        _core.refine(ratio, np.zeros((1, 3, 3)), lines, 4, np.empty(1))
     with pytest.raises(ValueError, match="reach"):
-        _core.refine(ratio, np.eye(2), lines, 99)
+        _core.refine(ratio, np.eye(2)[None], lines, 99, np.empty(1))
+    with pytest.raises(ValueError, match="scores"):
+        _core.refine(ratio, np.eye(2)[None], lines, 4, np.empty(2))
     table = np.zeros((530, 448), np.uint8)
     rows, columns = np.zeros((2, 32), np.int32), np.zeros((2, 32), np.int32)
     for bad in (

@@ -163,6 +163,32 @@ def test_correlation_equals_the_reference(linear: object) -> None:
     assert_identical(on_every_backend("correlate_tile", y, samples, g, offset, outputs=[np.stack(found)]))
 
 
+@pytest.mark.parametrize("shape", [(205, 333), (64, 80), (3, 5)])
+def test_demodulation_equals_the_reference(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(8)
+    y, frequencies = rng.normal(size=shape).astype(np.float32), rng.uniform(-0.4, 0.4, (5, 2))
+    sums = picture.demodulate(y, frequencies)
+    np.testing.assert_allclose(sums, picture.demodulate_reference(y, frequencies), atol=2e-4)
+    waves = [rng.normal(size=(5, 2, size)).astype(np.float32) for size in reversed(shape)]
+    outputs = [np.empty((*sums.shape[:2], 2 * sums.shape[2]), np.float32)]
+    assert_identical(on_every_backend("demodulate", y, *waves, outputs=outputs))
+
+
+@pytest.mark.parametrize("shape", [(205, 333), (64, 80), (9, 5)])
+def test_displacement_equals_the_reference(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(9)
+    y, cells = rng.normal(size=shape).astype(np.float32), (-(-shape[0] // 16), -(-shape[1] // 16))
+    moves, weight = rng.uniform(-9, 9, (2, *cells)).astype(np.float32), rng.uniform(0, 1, cells).astype(np.float32)
+    moved = picture.displace(y, moves, weight)
+    np.testing.assert_allclose(moved, picture.displace_reference(y, moves, weight), atol=2e-4)
+    assert_identical(on_every_backend("displace", y, np.stack([*moves, weight]), outputs=[np.empty_like(y)]))
+    whole = picture.displace(
+        y, np.stack([np.full(cells, 2.0), np.full(cells, -1.0)]).astype(np.float32), weight * 0 + 1
+    )
+    if min(shape) > 20:
+        np.testing.assert_allclose(whole[5:-5, 5:-5], y[6:-4, 3:-7], atol=1e-6)
+
+
 def test_pattern_equals_the_reference_but_for_rare_single_levels(case: tuple[np.ndarray, float]) -> None:
     pixels, factor = case
     pattern = layers(pixels, factor)
