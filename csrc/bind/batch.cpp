@@ -193,6 +193,43 @@ void correlate_tile(py::handle y, py::handle items, py::handle samples, py::hand
   kernels::correlate_tile(from, n.data, count, t.data, m.data, at.data, o.data, y_.stream());
 }
 
+void demodulate(py::handle y, py::handle items, py::handle across, py::handle down, py::handle out) {
+  const Tensor y_(y, "y"), items_(items, "items"), across_(across, "across"), down_(down, "down"), out_(out, "out");
+  const auto in = on_device<const float, 3>(y_);
+  const auto n = on_device<const int64_t, 1>(items_);
+  const auto a = on_device<const float, 4>(across_), d = on_device<const float, 4>(down_);
+  const auto o = on_device<float, 4>(out_);
+  same_device(y_, {&items_, &across_, &down_, &out_});
+  const int64_t count = n.shape[0], waves = a.shape[1];
+  require(a.shape[0] == count && a.shape[2] == 2 && a.shape[3] == in.shape[2], "across must hold two numbers per wave and column");
+  require(d.shape[0] == count && d.shape[1] == waves && d.shape[2] == 2 && d.shape[3] == in.shape[1],
+          "down must hold two numbers per wave and row");
+  require(o.shape[0] == count && o.shape[1] == waves && o.shape[2] == (in.shape[1] + 15) / 16 &&
+              o.shape[3] == (in.shape[2] + 15) / 16 * 2,
+          "out must hold a complex number per wave and part");
+  py::gil_scoped_release release;
+  OnDevice guard(y_.device());
+  const kernels::Images from{const_cast<float*>(in.data), in.shape[0], in.shape[1], in.shape[2]};
+  kernels::demodulate(from, n.data, count, waves, a.data, d.data, o.data, y_.stream());
+}
+
+void displace(py::handle y, py::handle items, py::handle maps, py::handle out) {
+  const Tensor y_(y, "y"), items_(items, "items"), maps_(maps, "maps"), out_(out, "out");
+  const auto in = on_device<const float, 3>(y_);
+  const auto n = on_device<const int64_t, 1>(items_);
+  const auto m = on_device<const float, 4>(maps_);
+  const auto o = on_device<float, 3>(out_);
+  same_device(y_, {&items_, &maps_, &out_});
+  require(m.shape[0] == n.shape[0] && m.shape[1] == 3 && m.shape[2] == (in.shape[1] + 15) / 16 && m.shape[3] == (in.shape[2] + 15) / 16,
+          "maps must hold three numbers per item and part");
+  require(o.shape[0] == n.shape[0] && o.shape[1] == in.shape[1] && o.shape[2] == in.shape[2], "out must hold an image per item");
+  require(in.size() == 0 || in.data != o.data, "displace cannot work in place");
+  py::gil_scoped_release release;
+  OnDevice guard(y_.device());
+  const kernels::Images from{const_cast<float*>(in.data), in.shape[0], in.shape[1], in.shape[2]};
+  kernels::displace(from, n.data, n.shape[0], m.data, o.data, y_.stream());
+}
+
 void noise(py::handle values, py::handle out, py::handle scratch) {
   const Tensor values_(values, "values"), out_(out, "out"), scratch_(scratch, "scratch");
   const auto v = on_device<const float, 3>(values_);
@@ -361,6 +398,8 @@ void bind_batch(py::module_& m) {
   m.def("batch_fold", &fold, arg("y"), arg("steps"), arg("out"));
   m.def("batch_add_pattern", &add_pattern, arg("pixels"), arg("cycles"), arg("steps"), arg("amplitudes"), arg("factor"), arg("out"));
   m.def("batch_correlate_tile", &correlate_tile, arg("y"), arg("items"), arg("samples"), arg("g"), arg("offset"), arg("out"));
+  m.def("batch_demodulate", &demodulate, arg("y"), arg("items"), arg("across"), arg("down"), arg("out"));
+  m.def("batch_displace", &displace, arg("y"), arg("items"), arg("maps"), arg("out"));
   m.def("batch_noise", &noise, arg("values"), arg("out"), arg("scratch"));
   m.def("batch_power_ratio", &power_ratio, arg("values"), arg("level"), arg("out"));
   m.def("batch_log_polar", &log_polar, arg("ratio"), arg("places"), arg("known"), arg("out"), arg("sums"));

@@ -64,6 +64,15 @@ void correlate_tile(const Images& y, const int64_t* items, int64_t count, const 
   launch(CorrelateKernel{y.data, y.height, y.width, items, count, samples, g, offset, out}, stream);
 }
 
+void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across, const float* down,
+                float* out, void* stream) {
+  launch(DemodulateKernel{y.data, y.height, y.width, items, count, waves, across, down, out}, stream);
+}
+
+void displace(const Images& y, const int64_t* items, int64_t count, const float* maps, float* out, void* stream) {
+  launch(DisplaceKernel{y.data, y.height, y.width, items, count, maps, out}, stream);
+}
+
 void noise(const float* values, int64_t count, float* out, float* scratch, void* stream) {
   float *cells = scratch, *before = scratch + count * noise_size;
   launch(CellPowerKernel{values, count, nullptr, 1.0f, cells}, stream);

@@ -25,6 +25,9 @@ void add_pattern(const PixelBatch& p, const PixelBatch& out, const float* cycles
                  int64_t period, const float* amplitudes, int64_t down, int64_t across, double factor, void* stream);
 void correlate_tile(const Images& y, const int64_t* items, int64_t count, const float* samples, const double* g,
                     const double* offset, float* out, void* stream);
+void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across, const float* down,
+                float* out, void* stream);
+void displace(const Images& y, const int64_t* items, int64_t count, const float* maps, float* out, void* stream);
 
 // scratch: two maps per spectrum.
 void noise(const float* values, int64_t count, float* out, float* scratch, void* stream);

@@ -430,4 +430,91 @@ struct CorrelateKernel {
   }
 };
 
+// One thread per wave and part of 16 x 16 pixels. across: (count, waves, 2, width), down: (count, waves, 2, height), the
+// real and the imaginary parts of waves along one row and one column. out: (count, waves, rows, columns) complex.
+struct DemodulateKernel {
+  static constexpr int threads = 128;
+  struct Shared {};
+  const float* y;
+  int64_t height, width;
+  const int64_t* items;
+  int64_t count, waves;
+  const float *across, *down;
+  float* out;
+
+  WM_INLINE int64_t rows() const { return (height + part - 1) / part; }
+  WM_INLINE int64_t columns() const { return (width + part - 1) / part; }
+  WM_INLINE int64_t blocks() const { return (count * waves * rows() * columns() + threads - 1) / threads; }
+
+  WM_INLINE void operator()(const Block<threads>& block, Shared&) const {
+    block.each([&](int thread) {
+      const int64_t i = block.index * threads + thread;
+      if (i >= count * waves * rows() * columns()) return;
+      const int64_t wave = i / (rows() * columns()), left = i % columns() * part, top = i / columns() % rows() * part;
+      const int64_t lines = top + part < height ? part : height - top, right = left + part < width ? left + part : width;
+      const float *across_re = across + 2 * wave * width, *across_im = across_re + width;
+      const float *down_re = down + 2 * wave * height + top, *down_im = down_re + height;
+      const float* image = y + items[wave / waves] * height * width + top * width;
+      const auto column = [&](int64_t x) {
+        float r = 0.0f, m = 0.0f;
+        for (int64_t j = 0; j < lines; ++j) {
+          const float v = image[j * width + x];
+          r += v * down_re[j], m += v * down_im[j];
+        }
+        const float a = across_re[x], b = across_im[x];
+        return Complex{r * a - m * b, r * b + m * a};
+      };
+      Complex total{0.0f, 0.0f};
+      const bool whole = right - left == part;  // added up in eight lanes, as a vector does
+      for (int64_t x = left; x < (whole ? left + part / 2 : right); ++x) {
+        Complex v = column(x);
+        if (whole) {
+          const Complex far = column(x + part / 2);
+          v = {v.re + far.re, v.im + far.im};
+        }
+        total.re += v.re, total.im += v.im;
+      }
+      out[2 * i] = total.re, out[2 * i + 1] = total.im;
+    });
+  }
+};
+
+// One thread per pixel. maps: (count, 3, rows, columns), moves along x and y, and weights. out: (count, height, width).
+struct DisplaceKernel {
+  static constexpr int threads = 256;
+  struct Shared {};
+  const float* y;
+  int64_t height, width;
+  const int64_t* items;
+  int64_t count;
+  const float* maps;
+  float* out;
+
+  WM_INLINE int64_t blocks() const { return (count * height * width + threads - 1) / threads; }
+
+  WM_INLINE void operator()(const Block<threads>& block, Shared&) const {
+    block.each([&](int thread) {
+      const int64_t i = block.index * threads + thread;
+      if (i >= count * height * width) return;
+      const int64_t n = i / (height * width), row = i / width % height, x = i % width;
+      const int64_t columns = (width + part - 1) / part, rows = (height + part - 1) / part;
+      const Between vertical = between_cells(row, part, rows), horizontal = between_cells(x, part, columns);
+      float at[3];
+      for (int k = 0; k < 3; ++k) at[k] = between(maps + (3 * n + k) * rows * columns, columns, rows, vertical, horizontal);
+      const float u = static_cast<float>(x) - at[0], v = static_cast<float>(row) - at[1];
+      float total = 0.0f;
+      if (u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2)) {
+        const int64_t left = static_cast<int64_t>(u), top = static_cast<int64_t>(v);
+        float over[4], under[4];
+        catmull_rom(u - static_cast<float>(left), over);
+        catmull_rom(v - static_cast<float>(top), under);
+        const float* from = y + items[n] * height * width + (top - 1) * width + left - 1;
+        for (int j = 0; j < 4; ++j, from += width)
+          total += under[j] * (over[0] * from[0] + over[1] * from[1] + over[2] * from[2] + over[3] * from[3]);
+      }
+      out[i] = at[2] * total;
+    });
+  }
+};
+
 }  // namespace watermark::WM_ISA

@@ -5,10 +5,6 @@
 
 namespace watermark::WM_ISA {
 
-struct Complex {
-  float re, im;
-};
-
 // Values are kept for columns 0..512 of the field (as numpy.fft.rfft2 orders it); column -x of row y mirrors x of row -y.
 WM_FN int64_t place_of(int64_t x, int64_t y) {
   const int64_t row = (x < 0 ? -y : y) & (field - 1), column = x < 0 ? -x : x;

@@ -83,7 +83,7 @@ WM_FN int64_t mirrored(int64_t i, int64_t size) {
 }
 
 constexpr int max_reach = 64;
-constexpr int64_t cell = 4;
+constexpr int64_t cell = 4, part = 16;
 
 template <class T>
 WM_FN T clamp(T x, float limit) {
@@ -510,8 +510,6 @@ static inline void correlate_tile(const float* y, int64_t height, int64_t width,
     }
   }
 }
-
-constexpr int64_t part = 16;
 
 // Part rows [begin, end), parts of 16 x 16 pixels: sums of y times a wave, for each of `count` waves. across and down: the
 // wave along one row and one column, `count` times a row of real and a row of imaginary parts. out: complex, of shape

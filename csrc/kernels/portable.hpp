@@ -24,6 +24,10 @@ WM_FN To bit_cast(From value) {
   return __builtin_bit_cast(To, value);
 }
 
+struct Complex {
+  float re, im;
+};
+
 #ifndef __CUDACC__
 // Eight lanes: one AVX2 register, two SSE2 or NEON registers. The compiler splits them; results do not change.
 typedef float f32x8 __attribute__((vector_size(32)));

@@ -8,6 +8,7 @@ payload's signs, so the search costs no significance.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,27 +16,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS, Statistics
+from watermark.image.perceptual import HIGH_PASS, Statistics, alike, library, mean_of, smooth
 from watermark.ops import lattice
 from watermark.ops.picture import (
     REGION,
-    blur,
     correlate_tile,
     demodulate,
     displace,
     fold,
     gaussian_taps,
     high_pass,
+    reduced_shape,
     whiten,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Lines = NDArray[np.int64]
     Matrix = NDArray[np.float64]
+    Turns = NDArray[np.complex64]
+    Spectra = Any  # with their noise maps: a list of pairs of arrays, or a pair of tensors
 
 SHORT_SIDE = 512
 """Pixels of the short side at which larger pictures carry the mark."""
@@ -51,18 +54,19 @@ PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
 _LINE_LIMIT = np.float32(2.5)
-_SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
-_PEAKS, _PLACED, TESTED = 48, 6, 3
-_ALIGNED_PLACED, ALIGNED_TESTED = 3, 2
+_SMALLEST, SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
+PEAKS, _PLACED, TESTED = 48, 6, 3
+ALIGNED_PLACED, ALIGNED_TESTED = 3, 2
+ALIGNED_CHANCE, _SEARCHED_CHANCE = 4.4, 5.2
 _PART, _PART_REACH, _PART_MOVE = 2.0, 5, 3.0  # parts of 16 pixels around a place; pixels at most; pixels expected
-_GRID = 64  # locate: half of them coarsely, 16 of them finely per period
+GRID = 64  # locate: half of them coarsely, 16 of them finely per period
 _FREE = np.eye(4).reshape(4, 2, 2)
 _STRETCH, _STRETCH_STEP = 0.095, 0.012
 
 _MIRROR = np.diag([-1.0, 1.0])
 _QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
 _RIGHT_ANGLES = [np.eye(2), -np.eye(2), _QUARTER, -_QUARTER]
-_DIHEDRAL = np.array([*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)])
+DIHEDRAL = np.array([*_RIGHT_ANGLES, *(turn @ _MIRROR for turn in _RIGHT_ANGLES)])
 
 
 class Tilt(NamedTuple):
@@ -101,7 +105,7 @@ def upright(linear: Matrix, tilts: Sequence[Tilt]) -> Matrix:
     return min(options, key=lambda g: min(abs(g[0, 0]) + abs(g[1, 1]), abs(g[0, 1]) + abs(g[1, 0])))
 
 
-_STEPS = np.array([tilt.step for tilt in TILTS])
+STEPS = np.array([tilt.step for tilt in TILTS])
 _UPRIGHT = np.array([tilt.turn @ turn for tilt in TILTS for turn in _RIGHT_ANGLES])
 
 
@@ -171,50 +175,199 @@ class Sync:
     def _template(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return lattice.template(self.lines / TILE, _stretches(), _SMALLEST)
 
-    def peaks(self, table: NDArray[np.uint8], stretches: slice) -> Matrix:
-        """The most promising hypotheses G: float64 of shape (n, 2, 2), best first."""
-        rows, columns = (part[stretches] for part in self._template)
-        _, shape, scale, turn = lattice.search(table, rows, columns, _SCALES, _PEAKS).T
-        size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
-        cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
-        return np.asarray(
-            np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[stretches][shape]
-        )
+    def template(self, stretches: slice) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Where some stretches expect the lines in a log-polar table: rows and columns."""
+        rows, columns = self._template
+        return rows[stretches], columns[stretches]
 
     def align(self, values: NDArray[np.complex64]) -> tuple[float, tuple[float, float]]:
         """Best agreement in standard deviations over all translations, and that translation."""
-        best, x, y = lattice.locate(values * self.phases.conj(), self.lines, _GRID)
-        return best / float(np.sqrt(np.sum(np.abs(values) ** 2) / 2 + 1e-9)), (x / _GRID, y / _GRID)
+        best, x, y = lattice.locate(values * self.phases.conj(), self.lines, GRID)
+        return best / float(np.sqrt(np.sum(np.abs(values) ** 2) / 2 + 1e-9)), (x / GRID, y / GRID)
 
 
-class Reading:
-    """What a detector knows of a picture before it sees a key. Parts are computed when they are first needed.
+class Readings(ABC):
+    """What a detector knows of pictures of one size before it sees a key.
+
+    Parts are computed when they are first needed.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+        count: Number of pictures; `rows` below are numbers of some of them.
+    """
+
+    def __init__(self, height: int, width: int, count: int) -> None:
+        self._factor = reduction(height, width)
+        self._search_factor = max(self._factor, max(height, width) / _LONG_SIDE)
+        down, across = reduced_shape((height, width), self._search_factor)
+        self._centre = float(across // 2), float(down // 2)
+        self.count = count
+
+    @abstractmethod
+    def aligned(self, sync: Sync, lines: Lines, rows: Sequence[int]) -> Sequence[Iterable[Candidate]]:
+        """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
+
+        Returns:
+            For each of `rows` the best hypotheses on tilt and orientation.
+        """
+
+    @abstractmethod
+    def presence(
+        self, rows: Sequence[int], candidates: Sequence[Candidate], samples: Sequence[NDArray[np.float32]]
+    ) -> Sequence[NDArray[np.float32]]:
+        """How much of a pattern lies where, once it was found.
+
+        Args:
+            rows: Pictures.
+            candidates: Where in each of them the pattern lies.
+            samples: One period of each, float32 of shape (128, 128).
+
+        Returns:
+            Standard scores on a grid of `PRESENCE_CELL` x `Candidate.factor` pixels, float32: correlation of the
+            surroundings (Gaussian of 2.5 cells) with the pattern over its deviation in places without it.
+        """
+
+    @abstractmethod
+    def in_parts(
+        self, sync: Sync, lines: Lines, rows: Sequence[int], candidates: Sequence[Sequence[Candidate]]
+    ) -> Sequence[Iterable[Candidate]]:
+        """Reads hypotheses again, part by part: only where their sync lines are, and moved to where they fit.
+
+        For pictures that were warped, or of which only a part is left. A picture is weighted and unwarped by what the
+        sync lines say around each place, then read as a whole.
+
+        Returns:
+            For each of `rows` one for each of its `candidates`.
+        """
+
+    @abstractmethod
+    def _spectra(self, rows: Sequence[int]) -> tuple[Spectra, Lines]:
+        """Spectra with their noise maps, and which of them belong to `rows`."""
+
+    @abstractmethod
+    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> Spectra:
+        """Spectra of pictures moved and weighted by what lines at `frequencies`, (m, k, 2), say of their parts."""
+
+    @abstractmethod
+    def _peaks(self, sync: Sync, stretches: slice, rows: Sequence[int]) -> tuple[Lines, Matrix, Matrix]:
+        """What a search finds, fitted to the power of the sync lines: to which of `rows` it belongs, G, scores."""
+
+    @abstractmethod
+    def _polished(
+        self,
+        spectra: Spectra,
+        of: Lines,
+        starts: Matrix,
+        directions: Sequence[Matrix],
+        frequencies: Matrix,
+        turns: Turns,
+    ) -> Matrix:
+        """Hypotheses on the spectra `of`, fitted to the phases of lines, conjugate to `turns`."""
+
+    @abstractmethod
+    def _agreements(
+        self, spectra: Spectra, of: Lines, linear: Matrix, sync: Sync, *, mirrored: bool = False
+    ) -> list[tuple[Matrix, Matrix]]:
+        """Agreement of sync lines, shape (m,), and best translation, (m, 2); once more for -G if `mirrored`."""
+
+    @abstractmethod
+    def _read(self, spectra: Spectra, of: Lines, linear: Matrix, lines: Lines, shift: Matrix) -> Turns:
+        """Values at lines, de-rotated: complex64 of shape (m, lines)."""
+
+    def searched(self, sync: Sync, lines: Lines, rows: Sequence[int], stretches: slice) -> list[list[Candidate]]:
+        """Pictures turned by any angle, mirrored, scaled and stretched.
+
+        Returns:
+            For each of `rows` the three best hypotheses.
+        """
+        spectra, places = self._spectra(rows)
+        row, linear, scores = self._peaks(sync, stretches, rows)
+        kept = [mine[_distinct(linear[mine], scores[mine])] for mine in _each(row, len(rows))]
+        row, linear = row[np.concatenate(kept)], linear[np.concatenate(kept)]
+        # Power spectra do not tell G from -G.
+        (ahead, shift), (behind, back) = self._agreements(spectra, places[row], linear, sync, mirrored=True)
+        turned = behind > ahead
+        linear = np.where(turned[:, None, None], -linear, linear)
+        shift, z = np.where(turned[:, None], back, shift), np.maximum(ahead, behind)
+        best = [mine[np.argsort(-z[mine], kind="stable")[:TESTED]] for mine in _each(row, len(rows))]
+        chosen = np.concatenate(best)
+        found = iter(self._candidates(spectra, places[row[chosen]], linear[chosen], shift[chosen], sync, lines))
+        return [[next(found) for _ in mine] for mine in best]
+
+    def _candidates(
+        self, spectra: Spectra, of: Lines, linear: Matrix, shift: Matrix, sync: Sync, lines: Lines
+    ) -> list[Candidate]:
+        """Fits hypotheses finely by the phases of the sync lines, and reads all lines there.
+
+        Of an affine change, a similarity, and a mere scale of an upright picture the one is taken that fits best for
+        its freedom: fewer parameters follow the noise less.
+        """
+        tried = [(i, *family) for i, g in enumerate(linear) for family in _families(g)]
+        which = np.array([i for i, _, _ in tried], np.int64)
+        starts, directions = (
+            np.array([start for _, start, _ in tried]).reshape(-1, 2, 2),
+            [along for *_, along in tried],
+        )
+        turns = _derotate(sync.phases.conj(), sync.lines, shift[which])
+        fitted = self._polished(spectra, of[which], starts, directions, sync.lines / TILE, turns)
+        [(z, moved)] = self._agreements(spectra, of[which], fitted, sync)
+        worth = z * z / 2 - [len(along) for along in directions]
+        best = [int(mine[np.argmax(worth[mine])]) for mine in _each(which, len(linear))]
+        return self._at(spectra, of, fitted[best], moved[best], z[best], lines, [_SEARCHED_CHANCE] * len(best))
+
+    def _in_parts(
+        self, sync: Sync, lines: Lines, rows: Sequence[int], candidates: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """One reading in parts for each of `rows`, which may repeat."""
+        spectra, of = self._spectra(rows)
+        linear = np.array([at.linear * (self._search_factor / at.factor) for at in candidates])
+        [(_, shift)] = self._agreements(spectra, of, linear, sync)
+        frequencies = sync.lines / TILE @ linear.swapaxes(1, 2)
+        phases = sync.phases.conj() * np.exp(2j * np.pi * (frequencies @ np.array(self._centre)))
+        parts = self._unwarped(np.array(rows, np.int64), frequencies, _derotate(phases, sync.lines, shift))
+        each = np.arange(len(candidates))
+        [(z, shift)] = self._agreements(parts, each, linear, sync)
+        return self._at(parts, each, linear, shift, z, lines, [at.chance for at in candidates])
+
+    def _at(
+        self,
+        spectra: Spectra,
+        of: Lines,
+        linear: Matrix,
+        shift: Matrix,
+        z: Matrix,
+        lines: Lines,
+        chances: Sequence[float],
+    ) -> list[Candidate]:
+        """Candidates from where they are."""
+        read = self._read(spectra, of, linear, lines, shift)
+        found = zip(linear, shift.tolist(), z.tolist(), read, chances, strict=True)
+        return [
+            Candidate(g, (x, y), agreement, values, self._search_factor, chance, self._centre)
+            for g, (x, y), agreement, values, chance in found
+        ]
+
+
+class Reading(Readings):
+    """One picture on the CPU.
 
     Args:
         pixels: uint8, uint16, or floats in [0, 1], of shape (H, W, C).
     """
 
     def __init__(self, pixels: NDArray[Any]) -> None:
+        super().__init__(pixels.shape[0], pixels.shape[1], 1)
         self._pixels = pixels
-        self._factor = reduction(*pixels.shape[:2])
         self._seen: dict[float, NDArray[np.float32]] = {}
 
     @cached_property
     def _tiles(self) -> NDArray[np.complex64]:
-        """Spectra of the picture folded in every tilt, each line over the root mean power around it."""
-        cycles = np.fft.rfft(fold(self._whitened(self._factor), _STEPS, PERIOD)).astype(np.complex64)
-        place, behind, known = _tile_layout()
+        cycles = np.fft.rfft(fold(self._whitened(self._factor), STEPS, PERIOD)).astype(np.complex64)
+        place, behind, known = tile_layout()
         values = np.take_along_axis(cycles, place.reshape(len(TILTS), -1), 1).reshape(place.shape)
-        values = np.where(behind, values.conj(), values)
-        power = (values.real**2 + values.imag**2) * known
-        level = _box(power, known)
-        level = _box(np.minimum(power, 3 * level), known)
-        level = _box(np.minimum(power, 4 * level), known)
-        return _limited(values / np.sqrt(np.float32(1.08) * level + np.float32(1e-20)))
-
-    @cached_property
-    def _search_factor(self) -> float:
-        return max(self._factor, float(max(self._pixels.shape[:2])) / _LONG_SIDE)
+        tiles: NDArray[np.complex64] = over_noise(np.where(behind, values.conj(), values), known)
+        return tiles
 
     @cached_property
     def _spectrum(self) -> NDArray[np.complex64]:
@@ -231,44 +384,31 @@ class Reading:
             self._seen[factor] = whiten(high, Statistics.of(means).detector_weight())
         return self._seen[factor]
 
-    def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How much of a pattern lies where, once it was found.
+    def presence(
+        self, rows: Sequence[int], candidates: Sequence[Candidate], samples: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """See `Readings.presence`."""
+        maps = []
+        for candidate, pattern in zip(candidates, samples, strict=True):
+            y = self._whitened(candidate.factor)
+            maps.append(presence_scores(*correlate_tile(y, pattern, *in_periods(candidate))))
+        return maps
 
-        Args:
-            candidate: Where the pattern lies.
-            samples: One period of it, float32 of shape (128, 128).
+    def aligned(self, sync: Sync, lines: Lines, rows: Sequence[int]) -> list[Iterator[Candidate]]:
+        """See `Readings.aligned`."""
+        return [self._aligned(sync, lines) for _ in rows]
 
-        Returns:
-            Standard scores on a grid of `PRESENCE_CELL` x `candidate.factor` pixels, float32: correlation of the
-            surroundings (Gaussian of 2.5 cells) with the pattern over its deviation in places without it.
-        """
-        y = self._whitened(candidate.factor)
-        linear = candidate.linear.T / TILE
-        offset = -np.array(candidate.shift) - linear @ np.array(candidate.origin)
-        found, elsewhere = correlate_tile(y, samples, linear, offset)
-        # The pattern half a period away is not there: what it correlates with is what chance gives, place by place.
-        reach = gaussian_taps(_PRESENCE_SIGMA)
-        overlap = float(2 * np.sum(reach * reach) - reach[0] * reach[0]) ** 2
-        variance = blur(elsewhere * elsewhere, _PRESENCE_SIGMA / math.sqrt(2)) * np.float32(overlap)
-        # Where the picture is blank, chance gives nothing to divide by.
-        least = np.float32(0.05) * variance.mean() + np.float32(1e-12)
-        return np.asarray(blur(found, _PRESENCE_SIGMA) / np.sqrt(np.maximum(variance, least)))
-
-    def aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
-        """Pictures at the scale of their marking: turned by right angles or mirrored, and cropped anyhow.
-
-        Yields the best hypotheses on tilt and orientation.
-        """
-        turned = sync.lines @ _DIHEDRAL.swapaxes(1, 2).astype(np.int64)
+    def _aligned(self, sync: Sync, lines: Lines) -> Iterator[Candidate]:
+        turned = sync.lines @ DIHEDRAL.swapaxes(1, 2).astype(np.int64)
         values = self._tiles[:, turned[..., 1] + TOP, turned[..., 0] + TOP]
         power = np.sum(values.real**2 + values.imag**2, axis=-1)
-        strongest = np.argsort(-power, axis=None)[:_ALIGNED_PLACED]
-        places = [(int(i) // len(_DIHEDRAL), int(i) % len(_DIHEDRAL)) for i in strongest]
+        strongest = np.argsort(-power, axis=None)[:ALIGNED_PLACED]
+        places = [(int(i) // len(DIHEDRAL), int(i) % len(DIHEDRAL)) for i in strongest]
         placed = [(*sync.align(values[place]), *place) for place in places]
         for z, shift, tilt, way in sorted(placed, key=lambda item: -item[0])[:ALIGNED_TESTED]:
-            n = lines @ _DIHEDRAL[way].T.astype(np.int64)
-            read = _derotate(self._tiles[tilt, n[:, 1] + TOP, n[:, 0] + TOP], lines, shift)
-            yield Candidate(TILTS[tilt].turn @ _DIHEDRAL[way], shift, z, read, self._factor, 4.4, (0.0, 0.0))
+            n = lines @ DIHEDRAL[way].T.astype(np.int64)
+            read = _derotate(self._tiles[tilt, n[:, 1] + TOP, n[:, 0] + TOP], lines, np.array(shift))
+            yield Candidate(TILTS[tilt].turn @ DIHEDRAL[way], shift, z, read, self._factor, ALIGNED_CHANCE, (0.0, 0.0))
 
     @cached_property
     def _ratio(self) -> NDArray[np.float32]:
@@ -278,70 +418,111 @@ class Reading:
     def _table(self) -> NDArray[np.uint8]:
         return lattice.log_polar(self._ratio)
 
-    def searched(self, sync: Sync, lines: Lines, stretches: slice) -> list[Candidate]:
-        """Pictures turned by any angle, mirrored, scaled and stretched: the three best hypotheses."""
-        frequencies = sync.lines / TILE
-        fitted, scores = lattice.refine(self._ratio, sync.peaks(self._table, stretches), frequencies)
-        distinct: list[Matrix] = []
-        for linear in fitted[np.argsort(-scores, kind="stable")]:
-            near = 0.004 * np.abs(linear).max()
-            if all(min(np.abs(linear - g).max(), np.abs(linear + g).max()) > near for g in distinct):
-                distinct.append(linear)
-            if len(distinct) == _PLACED:
-                break
-        placed = [self._placed(linear, sync) for linear in distinct]
-        best = sorted(placed, key=lambda item: -item[0])[:TESTED]
-        return [self._candidate(linear, shift, sync, lines) for _, linear, shift in best]
+    def _spectra(self, rows: Sequence[int]) -> tuple[Spectra, Lines]:
+        return [(self._spectrum, self._noise)], np.zeros(len(rows), np.int64)
 
-    def in_parts(self, candidate: Candidate, sync: Sync, lines: Lines) -> Candidate:
-        """Reads a hypothesis again, part by part: only where its sync lines are, and moved to where they fit.
+    def _peaks(self, sync: Sync, stretches: slice, rows: Sequence[int]) -> tuple[Lines, Matrix, Matrix]:
+        found = lattice.search(self._table, *sync.template(stretches), SCALES, PEAKS)
+        fitted, scores = lattice.refine(self._ratio, hypotheses(found, stretches), sync.lines / TILE)
+        return np.zeros(len(found), np.int64), fitted, scores
 
-        For pictures that were warped, or of which only a part is left. The picture is weighted and unwarped by what the
-        sync lines say around each place, then read as a whole.
-        """
+    def in_parts(
+        self, sync: Sync, lines: Lines, rows: Sequence[int], candidates: Sequence[Sequence[Candidate]]
+    ) -> list[Iterator[Candidate]]:
+        """See `Readings.in_parts`."""
+        return [(self._in_parts(sync, lines, rows, [at])[0] for at in mine) for mine in candidates]
+
+    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> Spectra:
         y = self._whitened(self._search_factor)
-        linear = candidate.linear * (self._search_factor / candidate.factor)
-        origin = float(y.shape[1] // 2), float(y.shape[0] // 2)
-        _, shift = sync.align(_limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE)))
-        frequencies = sync.lines / TILE @ linear.T
-        turns = _derotate(sync.phases.conj() * np.exp(2j * np.pi * (frequencies @ origin)), sync.lines, shift)
-        spectrum = lattice.spectrum(
-            displace(y, *_parts(demodulate(y, frequencies) * turns[:, None, None], frequencies))
-        )
-        noise = lattice.noise(spectrum)
-        z, shift = sync.align(_limited(lattice.sample(spectrum, noise, linear, sync.lines / TILE)))
-        read = _derotate(_limited(lattice.sample(spectrum, noise, linear, lines / TILE)), lines, shift)
-        return Candidate(linear, shift, z, read, self._search_factor, candidate.chance, origin)
+        found = []
+        for f, turn in zip(frequencies, turns, strict=True):
+            spectrum = lattice.spectrum(displace(y, *parts(demodulate(y, f) * turn[:, None, None], f)))
+            found.append((spectrum, lattice.noise(spectrum)))
+        return found
 
-    def _placed(self, linear: Matrix, sync: Sync) -> tuple[float, Matrix, tuple[float, float]]:
-        """Reads a hypothesis both ways round, since power spectra do not tell G from -G: sync, G and translation."""
-        values = _limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE))
-        ahead, behind = sync.align(values), sync.align(values.conj())
-        (z, shift), linear = (ahead, linear) if ahead[0] >= behind[0] else (behind, -linear)
-        return z, linear, shift
+    def _polished(
+        self,
+        spectra: Spectra,
+        of: Lines,
+        starts: Matrix,
+        directions: Sequence[Matrix],
+        frequencies: Matrix,
+        turns: Turns,
+    ) -> Matrix:
+        found = []
+        for i, start, along, turn in zip(of, starts, directions, turns, strict=True):
+            values, level = spectra[i]
+            found.append(lattice.polish(values, level, start, along, frequencies, turn)[0])
+        return np.array(found)
 
-    def _candidate(self, linear: Matrix, shift: tuple[float, float], sync: Sync, lines: Lines) -> Candidate:
-        """Fits a hypothesis finely by the phases of the sync lines, and reads all lines there.
+    def _agreements(
+        self, spectra: Spectra, of: Lines, linear: Matrix, sync: Sync, *, mirrored: bool = False
+    ) -> list[tuple[Matrix, Matrix]]:
+        values = _sampled(spectra, of, linear, sync.lines)
+        placed = [[sync.align(v) for v in way] for way in ([values, values.conj()] if mirrored else [values])]
+        return [(np.array([z for z, _ in way]), np.array([shift for _, shift in way])) for way in placed]
 
-        Of an affine change, a similarity, and a mere scale of an upright picture the one is taken that fits best for
-        its freedom: fewer parameters follow the noise less.
-        """
-        frequencies = sync.lines / TILE
-        turns = _derotate(sync.phases.conj(), sync.lines, shift)
-        best = -math.inf
-        for start, directions in _families(linear):
-            fitted, _ = lattice.polish(self._spectrum, self._noise, start, directions, frequencies, turns)
-            z, moved = sync.align(_limited(lattice.sample(self._spectrum, self._noise, fitted, frequencies)))
-            if z * z / 2 - len(directions) > best:
-                best, linear, shift, agreement = z * z / 2 - len(directions), fitted, moved, z
-        height, width = self._whitened(self._search_factor).shape
-        read = _limited(lattice.sample(self._spectrum, self._noise, linear, lines / TILE))
-        origin = float(width // 2), float(height // 2)
-        return Candidate(linear, shift, agreement, _derotate(read, lines, shift), self._search_factor, 5.2, origin)
+    def _read(self, spectra: Spectra, of: Lines, linear: Matrix, lines: Lines, shift: Matrix) -> Turns:
+        return _derotate(_sampled(spectra, of, linear, lines), lines, shift)
 
 
-def _parts(sync: NDArray[np.complex64], frequencies: Matrix) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where sync lines are, and how far they were moved there.
+def _sampled(spectra: Spectra, of: Lines, linear: Matrix, lines: Lines) -> Turns:
+    """Line values over noise, limited: complex64 of shape (m, lines)."""
+    read = []
+    for i, g in zip(of, linear, strict=True):
+        values, level = spectra[i]
+        read.append(lattice.sample(values, level, g, lines / TILE))
+    return np.asarray(limited(np.array(read)))
+
+
+def hypotheses(peaks: NDArray[np.integer[Any]], stretches: slice) -> Matrix:
+    """The G of peaks that a search of these stretches found: float64 of shape (n, 2, 2)."""
+    _, shape, scale, turn = peaks.T
+    size = _SMALLEST * np.exp(lattice.LOG_STEP * scale)
+    cosine, sine = (size * f(np.pi * turn / lattice.ANGLES) for f in (np.cos, np.sin))
+    return np.asarray(np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0) @ _stretches()[stretches][shape])
+
+
+def _each(numbers: Lines, count: int) -> list[Lines]:
+    """Where 0, 1, ... stand in a list of numbers."""
+    return [np.flatnonzero(numbers == i) for i in range(count)]
+
+
+def _distinct(linear: Matrix, scores: Matrix) -> list[int]:
+    """The best hypotheses that are not the same: numbers in falling order of their scores."""
+    order = np.argsort(-scores, kind="stable")
+    g = linear[order].reshape(-1, 4)
+    size = np.abs(g).max(axis=1, initial=0)
+    apart = np.minimum(*(np.abs(g[:, None] - sign * g[None]).max(axis=2) for sign in (1, -1)))
+    near = apart <= 0.004 * size[:, None]
+    kept: list[int] = []
+    for i in range(len(g)):
+        if not near[i, kept].any():
+            kept.append(i)
+        if len(kept) == _PLACED:
+            break
+    return [int(order[i]) for i in kept]
+
+
+def in_periods(candidate: Candidate) -> tuple[Matrix, Matrix]:
+    """Where pixels lie in the pattern: pixel (x, y) at ``linear @ (x, y) + offset`` periods."""
+    linear = candidate.linear.T / TILE
+    return linear, -np.array(candidate.shift) - linear @ np.array(candidate.origin)
+
+
+def presence_scores(found: Any, elsewhere: Any) -> Any:
+    """A presence map from what `correlate_tile` gives, for arrays and for tensors."""
+    # The pattern half a period away is not there: what it correlates with is what chance gives, place by place.
+    reach = gaussian_taps(_PRESENCE_SIGMA)
+    overlap = float(2 * np.sum(reach * reach) - reach[0] * reach[0]) ** 2
+    variance = smooth(elsewhere * elsewhere, _PRESENCE_SIGMA / math.sqrt(2)) * overlap
+    # Where the picture is blank, chance gives nothing to divide by.
+    least = 0.05 * mean_of(variance) + 1e-12
+    return smooth(found, _PRESENCE_SIGMA) / library(found).sqrt(library(found).maximum(variance, least))
+
+
+def parts(sync: Any, frequencies: Matrix) -> tuple[Any, Any]:
+    """Where sync lines are, and how far they were moved there; for arrays and for tensors.
 
     Args:
         sync: What each line contributes to each part, turned so that its phase should be 0: complex64 of shape
@@ -351,23 +532,24 @@ def _parts(sync: NDArray[np.complex64], frequencies: Matrix) -> tuple[NDArray[np
     Returns:
         Moves that undo the displacement, in pixels, float32 of shape (2, rows, columns); and weights from 0 to 1.
     """
-    sync = sync / np.sqrt(np.mean(np.abs(sync) ** 2, axis=(1, 2), keepdims=True) + np.float32(1e-20))
-    around = [blur(np.ascontiguousarray(part), _PART) for line in sync for part in (line.real, line.imag)]
+    xp = library(sync)
+    sync = sync / xp.sqrt((abs(sync) ** 2).mean((-2, -1))[:, None, None] + 1e-20)
+    around = smooth(xp.stack([sync.real, sync.imag], 1).reshape(-1, *sync.shape[1:]), _PART)
     taps = gaussian_taps(_PART)
     deviation = math.sqrt(len(sync) / 2) * float(2 * np.sum(taps * taps) - taps[0] ** 2)
     steps = np.arange(-_PART_REACH, _PART_REACH + 1.0)
     moves = np.stack([m.ravel() for m in np.meshgrid(steps, steps)])
     turns = np.exp(-2j * np.pi * (frequencies @ moves)).T / deviation
     waves = np.stack([turns.real, -turns.imag], axis=2).reshape(len(turns), -1).astype(np.float32)
-    z = np.tensordot(waves, np.array(around), 1)
-    evidence = np.maximum(z, 0) ** 2 / 2 - (np.sum(moves * moves, axis=0) / (2 * _PART_MOVE**2))[:, None, None]
-    best = evidence.argmax(axis=0)
-    z = np.take_along_axis(z, best[None], 0)[0]
-    trust = np.where(z > 3, z * z, 0) + np.float32(1e-3)
-    known = blur(trust.astype(np.float32), 1.0)
-    smooth = np.stack([blur((trust * move[best]).astype(np.float32), 1.0) / known for move in moves])
-    sure = np.maximum(z - 1, 0)
-    return smooth, np.minimum(2 * sure / (sure.max() + np.float32(1e-9)), 1)
+    unlikely = (np.sum(moves * moves, axis=0) / (2 * _PART_MOVE**2))[:, None, None]
+    z = xp.tensordot(alike(waves, sync), around, 1)
+    best = (xp.clip(z, 0, None) ** 2 / 2 - alike(unlikely, sync)).argmax(0)
+    z = xp.where(best[None] == alike(np.arange(len(unlikely)), sync)[:, None, None], z, 0).sum(0)
+    trust = xp.where(z > 3, z * z, 0) + 1e-3
+    moved = alike(moves.astype(np.float32), sync)[:, best]
+    sums = smooth(xp.concatenate([trust[None], trust * moved]), 1.0)
+    sure = xp.clip(z - 1, 0, None)
+    return sums[1:] / sums[:1], xp.clip(2 * sure / (sure.max() + 1e-9), None, 1)
 
 
 def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
@@ -386,18 +568,18 @@ def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
         yield straight * size @ mirror, (straight @ mirror)[None]
 
 
-def _limited(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Limits magnitudes: text and tiles make single lines far stronger than a mark's."""
-    size = np.abs(values)
-    return (values * np.minimum(1, _LINE_LIMIT / np.maximum(size, np.float32(1e-9)))).astype(np.complex64)
+def limited(values: Any) -> Any:
+    """Limits magnitudes, of arrays or tensors: text and tiles make single lines far stronger than a mark's."""
+    clip = library(values).clip
+    return values * clip(float(_LINE_LIMIT) / clip(abs(values), 1e-9, None), None, 1)
 
 
-def _derotate(values: NDArray[np.complex64], lines: Lines, shift: tuple[float, float]) -> NDArray[np.complex64]:
-    return np.asarray(values * np.exp(2j * np.pi * (lines @ np.array(shift))), np.complex64)
+def _derotate(values: NDArray[np.complexfloating[Any]], lines: Lines, shift: Matrix) -> Turns:
+    return np.asarray(values * np.exp(2j * np.pi * (shift @ lines.T)), np.complex64)
 
 
 @lru_cache(maxsize=1)
-def _tile_layout() -> tuple[Lines, NDArray[np.bool_], NDArray[np.float32]]:
+def tile_layout() -> tuple[Lines, NDArray[np.bool_], NDArray[np.float32]]:
     """Where lattice lines are found in half a cycle's spectrum, for every tilt and |n| <= `TOP`.
 
     Returns:
@@ -412,14 +594,28 @@ def _tile_layout() -> tuple[Lines, NDArray[np.bool_], NDArray[np.float32]]:
     return np.where(behind, PERIOD - place, place), behind, (frequency.min(axis=-1) > 0.5).astype(np.float32)
 
 
-def _box(power: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over those of the 5 x 5 neighbours where `known` is 1; `power` is 0 elsewhere."""
-    return np.asarray(_running(_running(power, 1), 2) / np.maximum(_running(_running(known, 1), 2), 1))
+def over_noise(values: Any, known: Any) -> Any:
+    """Values of lattice lines over the root mean power around them, limited; for arrays and for tensors.
+
+    Args:
+        values: complex64 of shape (..., tilts, 2 TOP + 1, 2 TOP + 1).
+        known: From `tile_layout`.
+    """
+    xp = library(values)
+    neighbours = xp.clip(_running(_running(known, -2), -1), 1, None)
+    power = (values.real**2 + values.imag**2) * known
+    level = _running(_running(power, -2), -1) / neighbours
+    level = _running(_running(xp.minimum(power, 3 * level), -2), -1) / neighbours
+    level = _running(_running(xp.minimum(power, 4 * level), -2), -1) / neighbours
+    return limited(values / xp.sqrt(1.08 * level + 1e-20))
 
 
-def _running(m: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Sums over five neighbours along an axis."""
-    m = np.moveaxis(m, axis, 0)
-    padded = np.zeros((len(m) + 4, *m.shape[1:]), np.float32)
-    padded[2:-2] = m
-    return np.moveaxis(padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:], 0, axis)
+def _running(m: Any, axis: int) -> Any:
+    """Sums over five neighbours along one of the last two axes."""
+    xp = library(m)
+    after = (slice(None),) * (-1 - axis)
+    edge = xp.zeros_like(m[(..., slice(2), *after)])
+    padded = xp.concatenate([edge, m, edge], axis)
+    size = m.shape[axis]
+    a, b, c, d, e = (padded[(..., slice(i, i + size), *after)] for i in range(5))
+    return a + b + c + d + e

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from watermark.ops import batch
 from watermark.ops.picture import CELL, blur
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+Floats = Any  # float32: an array of one picture, (h, w), or a tensor of many, (n, h, w)
 
 HIGH_PASS = 2.0
 """Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
 _DETECTOR_NOISE = 1.5**2
 _ATTACK_NOISE = 9.0
+
+
+def library(values: Any) -> Any:
+    """NumPy for arrays, torch for tensors."""
+    return np if isinstance(values, np.ndarray) else sys.modules["torch"]
+
+
+def alike(values: NDArray[Any], like: Any) -> Any:
+    """An array as the same kind of thing as `like`, where that lies."""
+    return values if isinstance(like, np.ndarray) else batch.to_device(values, like)
+
+
+def smooth(maps: Floats, sigma: float) -> Floats:
+    """`watermark.ops.picture.blur` of one map, or of each of many."""
+    if not isinstance(maps, np.ndarray):
+        return batch.blur(maps, sigma)
+    return blur(maps, sigma) if maps.ndim == 2 else np.stack([blur(one, sigma) for one in maps])
+
+
+def mean_of(maps: Floats) -> Any:
+    """The mean of one picture, or those of many, which then lie along the first of three axes."""
+    return maps.mean() if isinstance(maps, np.ndarray) else maps.mean((-2, -1), keepdim=True)
+
+
+def rms(maps: Floats) -> Any:
+    """The root mean square of one picture, or those of many."""
+    return library(maps).sqrt(mean_of(maps * maps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +67,30 @@ class Statistics:
 
     @classmethod
     def of(cls, means: Floats) -> Statistics:
-        """From the means over cells of sqrt|b|, b^2 and luma: float32 of shape (3, rows, columns)."""
-        smooth_root = blur(means[0], 3.6 / CELL)
-        activity = np.float32(1.4) * smooth_root * smooth_root
-        return cls(blur(means[1], 6 / CELL), activity, blur(means[2], 4 / CELL))
+        """From the means over cells of sqrt|b|, b^2 and luma: float32 of shape (..., 3, rows, columns)."""
+        root, square, level = (means[..., i, :, :] for i in range(3))
+        smooth_root = smooth(root, 3.6 / CELL)
+        return cls(smooth(square, 6 / CELL), 1.4 * smooth_root * smooth_root, smooth(level, 4 / CELL))
 
     def detector_weight(self) -> Floats:
         """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""
-        deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
-        return np.asarray(1 / (deviation * np.sqrt(deviation)))
+        sqrt = library(self.variance).sqrt
+        deviation = sqrt(self.variance + _DETECTOR_NOISE)
+        return 1 / (deviation * sqrt(deviation))
 
     def visibility(self) -> Floats:
         """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
         Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark.
         """
-        busy = np.sqrt(np.minimum(self.activity, 16))
-        masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
-        darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
-        return np.asarray(masking * darkness)
+        xp = library(self.activity)
+        busy = xp.sqrt(xp.clip(self.activity, None, 16))
+        masking = 0.5 + 0.35 * busy * xp.sqrt(busy)
+        return masking * xp.clip(0.6 + 0.4 / 50 * self.level, 0.6, 1)
 
-    def expected_evidence(self, amplitude: Floats) -> float:
+    def expected_evidence(self, amplitude: Floats) -> Any:
         """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
         weight = self.detector_weight()
-        noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
-        return float(np.mean(amplitude * weight) / noise * CELL * np.sqrt(amplitude.size))
+        noise = mean_of((self.variance + _ATTACK_NOISE) * weight * weight)
+        size = math.prod(amplitude.shape[-2:])
+        return mean_of(amplitude * weight) / library(amplitude).sqrt(noise) * (CELL * math.sqrt(size))

@@ -18,8 +18,9 @@ import numpy as np
 
 from watermark._cache import cached_property
 from watermark._values import whole
-from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections, over_keys
 from watermark.errors import MediaError, ParameterError
+from watermark.image import batch
 from watermark.image.geometry import (
     ALIGNED_TESTED,
     PERIOD,
@@ -32,20 +33,21 @@ from watermark.image.geometry import (
     TOP,
     Candidate,
     Reading,
+    Readings,
     Sync,
     Tilt,
     reduction,
     upright,
 )
-from watermark.image.perceptual import HIGH_PASS, Statistics
+from watermark.image.perceptual import HIGH_PASS, Statistics, rms
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
-from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
+from watermark.scheme import FixedKey, MediaScheme, SchemeInfo, each, per_row
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -178,17 +180,61 @@ class SpectralMark(MediaScheme):
             MediaError: Not a picture of an accepted type, floats outside [0, 1], or too small.
             PayloadError: The message does not fit.
         """
+        if batch.on_device(media):
+            return self.embed_batch([media], [payload])[0]
         self._code.encode(payload)
         pixels = _pixels(media, _MARKED_SIDE)
-        tables = self._tables[0]
-        factor = reduction(*pixels.array.shape[:2])
-        maps = Statistics.of(statistics(pixels.array, factor, HIGH_PASS))
+        size = pixels.array.shape[:2]
+        maps = Statistics.of(statistics(pixels.array, reduction(*size), HIGH_PASS))
         amplitude = maps.visibility()
-        amplitude *= self._gain(maps, amplitude)
-        number, start = _placement(tables.placement, pixels.array)
-        tilt = TILTS[number]
-        cycle = np.roll(_place(self._pattern(tables, self._code.encode(payload, number)), tilt), start)
-        return pixels.restore(add_pattern(pixels.array, cycle[None], tilt.step, amplitude[None], factor))
+        amplitude *= self._gain(float(rms(amplitude)), float(maps.expected_evidence(amplitude)))
+        step_y, step_x = _sampling(*size)
+        cycle, step = self._laid(payload, pixels.array[::step_y, ::step_x])
+        return pixels.restore(add_pattern(pixels.array, cycle[None], step, amplitude[None], reduction(*size)))
+
+    def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> Any:
+        """Marks many pictures, in their order, with one message or one per picture.
+
+        Args:
+            items: Pictures of mixed sizes and types, or tensors in GPU memory only: these are sorted by size and marked
+                there, many at a time.
+            payload: One message for all, or one per picture.
+
+        Returns:
+            A list of pictures; one tensor if `items` is a tensor (n, C, H, W) in GPU memory.
+
+        Raises:
+            MediaError: `items` is one picture instead of many, or an item is not what the scheme marks.
+            PayloadError: A message does not fit, or their number is not the number of items.
+        """
+        media = list(each(items))
+        if not any(map(batch.on_device, media)):
+            return super().embed_batch(media, payload)
+        payloads = per_row(payload, len(media))
+        for message in payloads:
+            self._code.encode(message)
+        marked: list[Any] = [None] * len(media)
+        for places, pixels in batch.groups(media, _MARKED_SIDE):
+            canvas, size = batch.Canvas(pixels), tuple(pixels.shape[2:])
+            laid = [
+                self._laid(payloads[place], samples)
+                for place, samples in zip(places, canvas.sampled(_sampling(*size)), strict=True)
+            ]
+            cycles, steps = zip(*laid, strict=True)
+            gains = [self._gain(*numbers) for numbers in canvas.measured()]
+            rows = canvas.marked(np.array(cycles), np.array(steps), gains)
+            for place, row in zip(places, rows, strict=True):
+                marked[place] = batch.restored(row, media[place])
+        return batch.stacked(marked) if batch.on_device(items) else marked
+
+    def _laid(self, payload: bytes | None, samples: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
+        """The cycle of a picture, as key and picture place it, and its step."""
+        tables = self._tables[0]
+        number, start = _placement(tables.placement, samples)
+        return np.roll(self._cycle(payload, number), start), TILTS[number].step
+
+    def _cycle(self, payload: bytes | None, number: int) -> NDArray[np.float32]:
+        return _place(self._pattern(self._tables[0], self._code.encode(payload, number)), TILTS[number])
 
     def _pattern(self, tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
         """The pattern's lines and their complex amplitudes, for unit mean square."""
@@ -198,36 +244,96 @@ class SpectralMark(MediaScheme):
         sync = tables.sync.phases * math.sqrt(2 * share / len(tables.sync.lines))
         return np.concatenate([tables.lines, tables.sync.lines]), np.concatenate([payload, sync])
 
-    def _gain(self, maps: Statistics, amplitude: NDArray[np.float32]) -> float:
-        """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
-        rms = float(np.sqrt(np.mean(amplitude * amplitude)))
-        faintest, strongest = (255 / 10 ** (psnr / 20) / rms for psnr in reversed(_PSNR))
-        wanted = min(max(_EVIDENCE / maps.expected_evidence(amplitude), _GAIN[0]), _GAIN[1])
+    def _gain(self, strength: float, evidence: float) -> float:
+        """Factor for an amplitude that the detector needs, within the limits of visibility and of the picture's PSNR.
+
+        Args:
+            strength: Root mean square of the amplitude.
+            evidence: What it would give.
+        """
+        faintest, strongest = (255 / 10 ** (psnr / 20) / strength for psnr in reversed(_PSNR))
+        wanted = min(max(_EVIDENCE / evidence, _GAIN[0]), _GAIN[1])
         more = math.sqrt(max(self._needs / _USUAL_NEEDS, 1))
         return self.parameters.strength * min(max(wanted, faintest) * more, strongest)
 
-    def _observe(self, media: Any) -> Reading:
+    def detect_batch(self, items: Iterable[Any]) -> Detections:
+        """The verdicts on many pictures, of mixed sizes, in their order.
+
+        Args:
+            items: A sequence, iterator or generator of pictures (few of which are held at a time), or an array that
+                stacks them. A list of tensors in GPU memory, or one tensor (n, C, H, W), is read there, many at a time.
+
+        Raises:
+            MediaError: `items` is one picture instead of many, or an item is not what the scheme reads.
+        """
+        media = items if isinstance(items, (list, tuple)) or batch.on_device(items) else None
+        if media is None or not any(map(batch.on_device, each(media))):
+            return super().detect_batch(items)
+        found: dict[int, Detection] = {}
+        for places, verdicts in batch.in_turn(self._verdicts_of, batch.groups(list(each(media)), _READ_SIDE)):
+            found |= dict(zip(places, verdicts, strict=True))
+        return Detections.of((found[place] for place in range(len(found))), self.name)
+
+    def _verdicts_of(self, pixels: Any) -> list[Detection]:
+        """The verdicts of all keys on a group of pictures."""
+        observation = batch.DeviceReadings(pixels)
+        keyed = zip(self._tables, self.keyring, strict=True)
+        by_key = [self._verdicts(tables, observation, key.id) for tables, key in keyed]
+        return [over_keys(row) for row in zip(*by_key, strict=True)]
+
+    def _observe(self, media: Any) -> Readings:
+        if batch.on_device(media):
+            return batch.DeviceReadings(batch.groups([media], _READ_SIDE)[0].pixels)
         return Reading(_pixels(media, _READ_SIDE).array)
 
-    def _test(self, tables: _Tables, observation: Reading, key_id: str) -> Detection:
-        looks = [_Look(0.0, 0.0, None, np.zeros(_SYMBOLS, np.uint8), None)]
+    def _test(self, tables: _Tables, observation: Readings, key_id: str) -> Detection:
+        return self._verdicts(tables, observation, key_id)[0]
+
+    def _verdicts(self, tables: _Tables, observation: Readings, key_id: str) -> list[Detection]:
+        """The verdicts of one key on pictures of one size."""
+        looks = [[_Look(0.0, 0.0, None, np.zeros(_SYMBOLS, np.uint8), None)] for _ in range(observation.count)]
         secrets = tables.sync, tables.lines
-        looks += self._looks(tables, observation.aligned(*secrets), _ALIGNED)
+
+        def unsettled() -> list[int]:
+            return [row for row, seen in enumerate(looks) if not any(map(_settled, seen))]
+
+        def test(rows: list[int], candidates: Sequence[Iterable[Candidate]], weight: float) -> None:
+            for row, mine in zip(rows, candidates, strict=True):
+                looks[row] += self._looks(tables, mine, weight)
+
+        rows = unsettled()
+        test(rows, observation.aligned(*secrets, rows), _ALIGNED)
         for stretches in STAGES:
-            if not any(map(_settled, looks)):
-                looks += self._looks(tables, observation.searched(*secrets, stretches), _SEARCHED)
-        if not any(map(_settled, looks)):
-            doubtful = [at for look in looks if (at := look.candidate) and at.sync > at.chance]
-            doubtful = sorted(doubtful, key=lambda at: at.chance - at.sync)[:_SECOND_LOOKS]
-            looks += self._looks(tables, (observation.in_parts(at, *secrets) for at in doubtful), _SECOND)
-        best = min(looks, key=lambda look: (look.log_p, look.payload is None))
-        details: dict[str, Any] = {"looks": len(looks) - 1}
+            if rows := unsettled():
+                test(rows, observation.searched(*secrets, rows, stretches), _SEARCHED)
+        if rows := unsettled():
+            doubtful = [_doubtful(looks[row]) for row in rows]
+            test(rows, observation.in_parts(*secrets, rows, doubtful), _SECOND)
+        best = [min(seen, key=lambda look: (look.log_p, look.payload is None)) for seen in looks]
+        sure = [(row, look, look.candidate) for row, look in enumerate(best) if look.candidate and _settled(look)]
+        presence: dict[int, NDArray[np.float32]] = {}
+        if sure:
+            rows, samples = (
+                [row for row, _, _ in sure],
+                [_square(self._pattern(tables, at.symbols)) for _, at, _ in sure],
+            )
+            maps = observation.presence(rows, [at for _, _, at in sure], samples)
+            presence = dict(zip(rows, maps, strict=True))
+        return [
+            self._verdict(tables, look, len(seen) - 1, presence.get(row), key_id)
+            for row, (look, seen) in enumerate(zip(best, looks, strict=True))
+        ]
+
+    def _verdict(
+        self, tables: _Tables, best: _Look, count: int, presence: NDArray[np.float32] | None, key_id: str
+    ) -> Detection:
+        """The verdict after so many looks, of which this was the best."""
+        details: dict[str, Any] = {"looks": count}
         if (at := best.candidate) is not None:
             tag = None if best.payload is None else self._code.tag(best.payload, best.symbols)
             linear = upright(at.linear, TILTS if tag is None else TILTS[tag : tag + 1])
             details |= {"sync": at.sync, "linear": linear, "shift": at.shift, "factor": at.factor}
-            if _settled(best):
-                presence = observation.presence(at, _square(self._pattern(tables, best.symbols)))
+            if presence is not None:
                 details |= {"presence": presence, "presence_cell": PRESENCE_CELL * at.factor}
         vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
         chips = len(tables.sign)
@@ -266,6 +372,12 @@ class SpectralMark(MediaScheme):
 def _settled(look: _Look) -> bool:
     """Whether a look leaves nothing to search for."""
     return look.payload is not None and look.log_p < _SETTLED
+
+
+def _doubtful(looks: Sequence[_Look]) -> list[Candidate]:
+    """Where second looks may pay: the candidates whose sync lines agree more than chance explains."""
+    found = [at for look in looks if (at := look.candidate) and at.sync > at.chance]
+    return sorted(found, key=lambda at: at.chance - at.sync)[:_SECOND_LOOKS]
 
 
 def _pixels(media: Any, least: int) -> Pixels[Any]:
@@ -322,9 +434,13 @@ def _square(pattern: tuple[NDArray[np.int64], NDArray[np.complex64]]) -> NDArray
     return np.ascontiguousarray(np.fft.ifft2(spectrum, norm="forward").real, np.float32)
 
 
-def _placement(prf: Prf, pixels: NDArray[Any]) -> tuple[int, int]:
+def _sampling(height: int, width: int) -> tuple[int, int]:
+    """Every how many rows and columns of a picture decide on the placement of the pattern."""
+    return max(1, height // 64), max(1, width // 64)
+
+
+def _placement(prf: Prf, samples: NDArray[Any]) -> tuple[int, int]:
     """Number of the tilt and shift of the pattern: keyed functions of the picture, so that averages show no pattern."""
-    step_y, step_x = (max(1, size // 64) for size in pixels.shape[:2])
-    digest = hashlib.sha256(pixels[::step_y, ::step_x].tobytes()).digest()
+    digest = hashlib.sha256(samples.tobytes()).digest()
     tilt, start = prf.wide(2, stream=int.from_bytes(digest[:8]))
     return int(tilt) % len(TILTS), int(start) % PERIOD

@@ -66,7 +66,7 @@ class Pixels(Generic[Picture]):
             raise MediaError(f"the image is empty: height {array.shape[0]}, width {array.shape[1]}")
         array = _plain(array)
         if array.dtype.kind == "f":
-            _check_range(array)
+            check_range(float(array.min()), float(array.max()))
         return cls(array, image)
 
     @property
@@ -123,8 +123,8 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.float32 if array.dtype.name == "float16" else array.dtype.newbyteorder("="), copy=split)
 
 
-def _check_range(array: NDArray[Any]) -> None:
-    low, high = float(array.min()), float(array.max())
+def check_range(low: float, high: float) -> None:
+    """Raises MediaError if floats that run from `low` to `high` are no samples."""
     if low >= 0 and high <= 1:
         return
     if np.isfinite([low, high]).all():
@@ -168,24 +168,27 @@ def _is_tensor(image: object) -> bool:
     return torch is not None and isinstance(image, torch.Tensor)
 
 
-def _from_tensor(image: Any) -> NDArray[Any]:
+def check_tensor(image: Any) -> None:
+    """Raises MediaError if a tensor, wherever it lies, is no (H, W) or (1 to 4, H, W) of an accepted type."""
     if str(image.dtype).removeprefix("torch.") not in _DTYPES:
         kind = "f" if image.dtype.is_floating_point else "b" if str(image.dtype) == "torch.bool" else "i"
         raise MediaError(f"the tensor has dtype {image.dtype}: {_remedy(kind)}")
-    if image.device.type != "cpu":
-        raise MediaError(f"the tensor is on {image.device}; move it to the CPU first: tensor.cpu()")
     if str(image.layout) != "torch.strided":
         raise MediaError(f"the tensor has layout {image.layout}; make it dense first: tensor.to_dense()")
     if image.ndim not in (2, 3):
         shape = tuple(image.shape)
         raise MediaError(f"the tensor has shape {shape}, not (H, W) or (channels, H, W); pass images one by one")
+    if image.ndim == 3 and not 1 <= image.shape[0] <= 4:
+        hint = "; put the channels first with tensor.permute(2, 0, 1)" if 1 <= image.shape[2] <= 4 else ""
+        raise MediaError(f"the tensor has shape {tuple(image.shape)}, which is no (1 to 4 channels, H, W){hint}")
+
+
+def _from_tensor(image: Any) -> NDArray[Any]:
+    if image.device.type != "cpu":
+        raise MediaError(f"the tensor is on {image.device}; move it to the CPU first: tensor.cpu()")
+    check_tensor(image)
     array: NDArray[Any] = image.numpy(force=True)  # also of a tensor that requires a gradient
-    if array.ndim == 2:
-        return array[:, :, np.newaxis]
-    if not 1 <= array.shape[0] <= 4:
-        hint = "; put the channels first with tensor.permute(2, 0, 1)" if 1 <= array.shape[2] <= 4 else ""
-        raise MediaError(f"the tensor has shape {array.shape}, which is no (1 to 4 channels, H, W){hint}")
-    return np.moveaxis(array, 0, 2)
+    return array[:, :, np.newaxis] if array.ndim == 2 else np.moveaxis(array, 0, 2)
 
 
 def _remedy(kind: str) -> str:

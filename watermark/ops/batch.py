@@ -1,7 +1,7 @@
 """The kernels of `picture` and `lattice` for many pictures of one size at a time, on torch tensors in GPU memory.
 
 Each function computes what its namesake there does, for every item, with the same operations in the same order: results
-are the same bits (but for Fourier transforms, which are torch's). Tensors in CPU memory go through the same code, run by
+are the same bits, but for Fourier transforms, which are torch's. Tensors in CPU memory go through the same code, run by
 one thread that plays all of a GPU's: slow, and meant for tests. Small arguments and results are NumPy arrays.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from watermark.ops import lattice
 from watermark.ops._native import core, is_cuda, on_cuda
-from watermark.ops.picture import CELL, REGION, gaussian_taps, reduced_shape, taper_window
+from watermark.ops.picture import CELL, PART, REGION, gaussian_taps, reduced_shape, taper_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,9 +139,7 @@ def fold(y: Tensor, steps: Whole, period: int) -> Tensor:
     return out
 
 
-def add_pattern(
-    pixels: Tensor, cycles: NDArray[np.float32], steps: Whole, amplitudes: Tensor, factor: float
-) -> Tensor:
+def add_pattern(pixels: Tensor, cycles: NDArray[np.float32], steps: Whole, amplitudes: Tensor, factor: float) -> Tensor:
     """Adds periodic patterns to pictures.
 
     Args:
@@ -157,7 +155,9 @@ def add_pattern(
     import torch
 
     out = torch.empty_like(pixels)
-    _call("add_pattern", pixels, to_device(cycles, pixels), to_device(steps, pixels), amplitudes.contiguous(), factor, out)
+    _call(
+        "add_pattern", pixels, to_device(cycles, pixels), to_device(steps, pixels), amplitudes.contiguous(), factor, out
+    )
     return out
 
 
@@ -183,6 +183,47 @@ def correlate_tile(
     return out[:, 0], out[:, 1]
 
 
+def demodulate(y: Tensor, items: Whole, frequencies: Doubles) -> Tensor:
+    """What waves contribute to pictures, place by place.
+
+    Args:
+        y: float32 of shape (n, h, w).
+        items: Which picture each set of waves is about, shape (m,).
+        frequencies: float64 of shape (m, k, 2).
+
+    Returns:
+        complex64 of shape (m, k, ceil(h / 16), ceil(w / 16)).
+    """
+    import torch
+
+    f = to_device(frequencies, y)
+    waves = []
+    for axis, size in ((0, y.shape[2]), (1, y.shape[1])):
+        turns = f[..., axis, None] * torch.arange(size, dtype=torch.float64, device=y.device)
+        wave = torch.exp(-2j * np.pi * turns)
+        waves.append(torch.stack([wave.real, wave.imag], dim=2).float())
+    rows, columns = (-(-size // PART) for size in y.shape[1:])
+    out = _empty(y, (*frequencies.shape[:2], rows, columns), "complex64")
+    _call("demodulate", y, to_device(items, y), *waves, _real(out))
+    return out
+
+
+def displace(y: Tensor, items: Whole, maps: Tensor) -> Tensor:
+    """Moves what is in pictures, and weights it.
+
+    Args:
+        y: float32 of shape (n, h, w).
+        items: Which of them to move, shape (m,).
+        maps: Moves along x and y, and weights: float32 of shape (m, 3, rows, columns).
+
+    Returns:
+        float32 of shape (m, h, w).
+    """
+    out = _empty(y, (len(items), *y.shape[1:]))
+    _call("displace", y, to_device(items, y), maps.contiguous(), out)
+    return out
+
+
 def spectrum(y: Tensor) -> Tensor:
     """Fourier transforms of pictures around their centres: complex64 of shape (n, N, N / 2 + 1)."""
     import torch
@@ -202,7 +243,8 @@ def _real(values: Tensor) -> Tensor:
     """Complex numbers as pairs in the last dimension."""
     import torch
 
-    return torch.view_as_real(values).flatten(-2)
+    pairs = torch.view_as_real(values)
+    return pairs.view(*pairs.shape[:-2], -1)
 
 
 def noise(values: Tensor) -> Tensor:
