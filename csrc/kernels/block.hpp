@@ -19,7 +19,8 @@ struct Block {
     f(static_cast<int>(threadIdx.x));
     __syncthreads();
 #else
-    for (int thread = 0; thread < Threads; ++thread) f(thread);
+    // Every other block backwards: what depends on the order of threads would show.
+    for (int i = 0; i < Threads; ++i) f(index % 2 ? Threads - 1 - i : i);
 #endif
   }
 

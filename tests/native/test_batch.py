@@ -94,7 +94,7 @@ def test_whiten(device: str, shape: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(("shape", "period"), [((2, 151, 300), 9425), ((1, 40, 700), 97)])
 def test_fold(device: str, shape: tuple[int, int, int], period: int) -> None:
     y = np.random.default_rng(5).normal(size=shape).astype(np.float32)
-    steps = geometry._STEPS % period
+    steps = geometry.STEPS % period
     found = host(batch.fold(on(device, y), steps, period))
     np.testing.assert_array_equal(found, [picture.fold(image, steps, period) for image in y])
 
@@ -126,6 +126,22 @@ def test_correlate_tile(device: str) -> None:
         expected = picture.correlate_tile(y[item], samples[i], linear[i], offset[i])
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(host(a)[i], b)
+
+
+def test_demodulate_and_displace(device: str) -> None:
+    rng = np.random.default_rng(14)
+    y = rng.normal(size=(2, 75, 98)).astype(np.float32)
+    items = np.array([1, 0, 1])
+    frequencies = rng.uniform(-0.25, 0.25, (3, 4, 2))
+    sums = host(batch.demodulate(on(device, y), items, frequencies))
+    maps = np.concatenate([rng.uniform(-5, 5, (3, 2, 5, 7)), rng.uniform(0, 1, (3, 1, 5, 7))], axis=1).astype(
+        np.float32
+    )
+    moved = host(batch.displace(on(device, y), items, on(device, maps)))
+    for i, item in enumerate(items):
+        # The waves are made by torch's exponential function here, and by NumPy's there.
+        np.testing.assert_allclose(sums[i], picture.demodulate(y[item], frequencies[i]), atol=1e-5)
+        np.testing.assert_array_equal(moved[i], picture.displace(y[item], maps[i, :2], maps[i, 2]))
 
 
 def textures(count: int, height: int, width: int) -> np.ndarray:
@@ -199,9 +215,9 @@ def test_fits_and_samples(device: str, spectra: np.ndarray) -> None:
     directions = [geometry._FREE, geometry._FREE[:1], geometry._FREE[1:3], geometry._FREE]
     polished = batch.polish(on(device, spectra), on(device, level), items, maps, directions, lines, turns)
     for i, item in enumerate(items):
-        expected, score = lattice.refine(ratio[item], maps[i], lines)
-        np.testing.assert_array_equal(fitted[i], expected)
-        assert scores[i] == score
+        expected, score = lattice.refine(ratio[item], maps[i : i + 1], lines)
+        np.testing.assert_array_equal(fitted[i], expected[0])
+        assert scores[i] == score[0]
         np.testing.assert_array_equal(host(values)[i], lattice.sample(spectra[item], level[item], maps[i], lines))
         best, _ = lattice.polish(spectra[item], level[item], maps[i], directions[i], lines, turns[i])
         np.testing.assert_array_equal(polished[i], best)

@@ -283,6 +283,8 @@ class Readings(ABC):
         """
         spectra, places = self._spectra(rows)
         row, linear, scores = self._peaks(sync, stretches, rows)
+        if not len(row):  # blank pictures
+            return [[] for _ in rows]
         kept = [mine[_distinct(linear[mine], scores[mine])] for mine in _each(row, len(rows))]
         row, linear = row[np.concatenate(kept)], linear[np.concatenate(kept)]
         # Power spectra do not tell G from -G.
@@ -488,7 +490,7 @@ def _each(numbers: Lines, count: int) -> list[Lines]:
     return [np.flatnonzero(numbers == i) for i in range(count)]
 
 
-def _distinct(linear: Matrix, scores: Matrix) -> list[int]:
+def _distinct(linear: Matrix, scores: Matrix) -> Lines:
     """The best hypotheses that are not the same: numbers in falling order of their scores."""
     order = np.argsort(-scores, kind="stable")
     g = linear[order].reshape(-1, 4)
@@ -501,7 +503,7 @@ def _distinct(linear: Matrix, scores: Matrix) -> list[int]:
             kept.append(i)
         if len(kept) == _PLACED:
             break
-    return [int(order[i]) for i in kept]
+    return np.asarray(order[kept] if kept else order[:0])
 
 
 def in_periods(candidate: Candidate) -> tuple[Matrix, Matrix]:

@@ -37,6 +37,7 @@ def smooth(maps: Floats, sigma: float) -> Floats:
     """`watermark.ops.picture.blur` of one map, or of each of many."""
     if not isinstance(maps, np.ndarray):
         return batch.blur(maps, sigma)
+    maps = np.ascontiguousarray(maps)
     return blur(maps, sigma) if maps.ndim == 2 else np.stack([blur(one, sigma) for one in maps])
 
 
