@@ -285,8 +285,8 @@ class Readings(ABC):
         row, linear, scores = self._peaks(sync, stretches, rows)
         if not len(row):  # blank pictures
             return [[] for _ in rows]
-        kept = [mine[_distinct(linear[mine], scores[mine])] for mine in _each(row, len(rows))]
-        row, linear = row[np.concatenate(kept)], linear[np.concatenate(kept)]
+        kept = _distinct(row, linear, scores)
+        row, linear = row[kept], linear[kept]
         # Power spectra do not tell G from -G.
         (ahead, shift), (behind, back) = self._agreements(spectra, places[row], linear, sync, mirrored=True)
         turned = behind > ahead
@@ -305,12 +305,7 @@ class Readings(ABC):
         Of an affine change, a similarity, and a mere scale of an upright picture the one is taken that fits best for
         its freedom: fewer parameters follow the noise less.
         """
-        tried = [(i, *family) for i, g in enumerate(linear) for family in _families(g)]
-        which = np.array([i for i, _, _ in tried], np.int64)
-        starts, directions = (
-            np.array([start for _, start, _ in tried]).reshape(-1, 2, 2),
-            [along for *_, along in tried],
-        )
+        which, starts, directions = _families(linear)
         turns = _derotate(sync.phases.conj(), sync.lines, shift[which])
         fitted = self._polished(spectra, of[which], starts, directions, sync.lines / TILE, turns)
         [(z, moved)] = self._agreements(spectra, of[which], fitted, sync)
@@ -490,20 +485,22 @@ def _each(numbers: Lines, count: int) -> list[Lines]:
     return [np.flatnonzero(numbers == i) for i in range(count)]
 
 
-def _distinct(linear: Matrix, scores: Matrix) -> Lines:
-    """The best hypotheses that are not the same: numbers in falling order of their scores."""
-    order = np.argsort(-scores, kind="stable")
-    g = linear[order].reshape(-1, 4)
-    size = np.abs(g).max(axis=1, initial=0)
-    apart = np.minimum(*(np.abs(g[:, None] - sign * g[None]).max(axis=2) for sign in (1, -1)))
-    near = apart <= 0.004 * size[:, None]
-    kept: list[int] = []
-    for i in range(len(g)):
-        if not near[i, kept].any():
-            kept.append(i)
-        if len(kept) == _PLACED:
-            break
-    return np.asarray(order[kept] if kept else order[:0])
+def _distinct(row: Lines, linear: Matrix, scores: Matrix) -> Lines:
+    """The best hypotheses of each row that are not the same: where they stand, rows and scores in order."""
+    order = np.lexsort((-scores, row))
+    row, g = row[order], linear[order].reshape(-1, 4)
+    size = np.abs(g).max(axis=1)
+    kept, rivals = np.zeros(len(g), bool), np.ones(len(g), bool)
+    picked = np.zeros(row.max() + 1, np.int64)
+    for _ in range(_PLACED):
+        left = np.flatnonzero(rivals)
+        rows, first = np.unique(row[left], return_index=True)
+        picked[rows] = left[first]
+        kept[picked[rows]] = True
+        best = g[picked[row]]
+        apart = np.minimum(np.abs(g - best).max(axis=1), np.abs(g + best).max(axis=1))
+        rivals &= apart > 0.004 * size
+    return np.asarray(order[kept])
 
 
 def in_periods(candidate: Candidate) -> tuple[Matrix, Matrix]:
@@ -554,20 +551,34 @@ def parts(sync: Any, frequencies: Matrix) -> tuple[Any, Any]:
     return sums[1:] / sums[:1], xp.clip(2 * sure / (sure.max() + 1e-9), None, 1)
 
 
-def _families(linear: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
-    """Starting points near G, each with the directions in which its family of changes may move."""
-    yield linear, _FREE
-    mirror = np.diag([math.copysign(1.0, float(np.linalg.det(linear))), 1.0])
-    upright = linear @ mirror
-    a, b = (upright[0, 0] + upright[1, 1]) / 2, (upright[1, 0] - upright[0, 1]) / 2
-    similar = np.array([[a, -b], [b, a]])
-    size = math.hypot(a, b)
-    if np.abs(similar - upright).max() > 0.02 * size:
-        return
-    yield similar @ mirror, np.stack([similar @ mirror, similar @ _QUARTER @ mirror]) / size
-    straight = min(_UPRIGHT, key=lambda turn: float(np.abs(turn * size - similar).max()))
-    if np.abs(straight * size - similar).max() <= 0.02 * size:
-        yield straight * size @ mirror, (straight @ mirror)[None]
+def _families(linear: Matrix) -> tuple[Lines, Matrix, list[Matrix]]:
+    """Starting points near each G, float64 of shape (n, 2, 2), with the directions in which its family may change.
+
+    Returns:
+        The number of the G that each starting point belongs to, starting points, and their directions.
+    """
+    mirror = np.ones((len(linear), 1, 2))
+    mirror[:, 0, 0] = np.copysign(1.0, np.linalg.det(linear))
+    upright = linear * mirror
+    a, b = (upright[:, 0, 0] + upright[:, 1, 1]) / 2, (upright[:, 1, 0] - upright[:, 0, 1]) / 2
+    similar = np.moveaxis(np.array([[a, -b], [b, a]]), 2, 0)
+    size = np.hypot(a, b)[:, None, None]
+
+    def like(other: Matrix) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(similar - other).max(axis=(1, 2)) <= 0.02 * size[:, 0, 0])
+
+    apart = np.abs(_UPRIGHT * size[:, None] - similar[:, None]).max(axis=(2, 3))
+    straight = _UPRIGHT[apart.argmin(axis=1)]
+    turned, scaled = like(upright), like(upright) & like(straight * size)
+    tried: list[tuple[int, Matrix, Matrix]] = []
+    for i, (m, s) in enumerate(zip(mirror, size, strict=True)):
+        tried.append((i, linear[i], _FREE))
+        if turned[i]:
+            tried.append((i, similar[i] * m, np.stack([similar[i] * m, similar[i] @ _QUARTER * m]) / s))
+        if scaled[i]:
+            tried.append((i, straight[i] * s * m, (straight[i] * m)[None]))
+    which, starts = np.array([i for i, _, _ in tried], np.int64), np.array([start for _, start, _ in tried])
+    return which, starts.reshape(-1, 2, 2), [along for _, _, along in tried]
 
 
 def limited(values: Any) -> Any:

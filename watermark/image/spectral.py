@@ -116,7 +116,10 @@ class _Look(NamedTuple):
 
 
 class SpectralMark(MediaScheme):
-    """The mark `image.spectral`. Media are pictures: NumPy (H, W[, C]), torch (C, H, W) on the CPU, PIL images.
+    """The mark `image.spectral`. Media are pictures: NumPy (H, W[, C]), torch (C, H, W), PIL images.
+
+    Tensors in GPU memory are marked and read there: `embed_batch` and `detect_batch` take (n, C, H, W) or a list of
+    any sizes, and no picture leaves the device.
 
     Arrays and tensors are uint8, uint16 (0 to 65535), or float16, float32 or float64 in [0, 1]; PIL images have mode L,
     LA, RGB, RGBA or I;16. One or two channels are grey, three or four RGB; the last of two or four is alpha.
