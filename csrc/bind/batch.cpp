@@ -1,5 +1,5 @@
-// Bindings of the kernels for many pictures: checks tensors, starts the kernels on the tensors' stream. Compiled twice, for
-// the memory of a CUDA device and, with WM_EMULATED, for that of the CPU.
+// Bindings of the kernels for many pictures: checks tensors, starts the kernels on the tensors' stream. Compiled twice,
+// for the memory of a CUDA device and, with WM_EMULATED, for that of the CPU.
 #include "bind/batch.hpp"
 
 #include <cmath>
@@ -42,8 +42,14 @@ kernels::PixelBatch pixels_as(const Tensor& tensor, Sample sample) {
   const auto v = tensor.view<T, 4>(device_type);
   require(v.shape[1] >= 1 && v.shape[1] <= 4, "pixels must have 1 to 4 channels");
   require(v.shape[2] >= 1 && v.shape[3] >= 1, "pixels must not be empty");
-  const Pixels first{const_cast<std::remove_const_t<T>*>(v.data), sample, v.shape[2], v.shape[3], v.shape[1], v.strides[2],
-                     v.strides[3], v.strides[1]};
+  const Pixels first{const_cast<std::remove_const_t<T>*>(v.data),
+                     sample,
+                     v.shape[2],
+                     v.shape[3],
+                     v.shape[1],
+                     v.strides[2],
+                     v.strides[3],
+                     v.strides[1]};
   return {first, v.shape[0], v.strides[0]};
 }
 
@@ -82,19 +88,22 @@ void statistics(py::handle pixels, double factor, py::handle taps, py::handle lu
   const auto m = on_device<float, 4>(means_);
   same_device(pixels_, {&taps_, &luma_, &means_});
   const auto reduces = [&](int64_t reduced, int64_t full) {
-    return reduced == 1 || (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
+    return reduced == 1 ||
+           (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
   };
   require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
   require(y.shape[0] == p.count && reduces(y.shape[1], p.first.height) && reduces(y.shape[2], p.first.width),
           "luma does not have the reduced shape");
-  require(m.shape[0] == p.count && m.shape[1] == 3 && m.shape[2] == (y.shape[1] + 3) / 4 && m.shape[3] == (y.shape[2] + 3) / 4,
+  require(m.shape[0] == p.count && m.shape[1] == 3 && m.shape[2] == (y.shape[1] + 3) / 4 &&
+              m.shape[3] == (y.shape[2] + 3) / 4,
           "means must hold 3 maps of 4 x 4 cells per picture");
   float* kept = nullptr;
   if (!high.is_none()) {
     const Tensor high_(high, "high");
     const auto h = on_device<float, 3>(high_);
     same_device(pixels_, {&high_});
-    require(h.shape[0] == y.shape[0] && h.shape[1] == y.shape[1] && h.shape[2] == y.shape[2], "high must have the shape of luma");
+    require(h.shape[0] == y.shape[0] && h.shape[1] == y.shape[1] && h.shape[2] == y.shape[2],
+            "high must have the shape of luma");
     kept = h.data;
   }
   py::gil_scoped_release release;
@@ -108,7 +117,8 @@ void blur(py::handle images, py::handle taps, py::handle out) {
   const auto t = taps_of(taps_);
   const auto o = on_device<float, 3>(out_);
   same_device(images_, {&taps_, &out_});
-  require(in.shape[0] == o.shape[0] && in.shape[1] == o.shape[1] && in.shape[2] == o.shape[2], "images and out must have one shape");
+  require(in.shape[0] == o.shape[0] && in.shape[1] == o.shape[1] && in.shape[2] == o.shape[2],
+          "images and out must have one shape");
   require(in.size() == 0 || in.data != o.data, "blur cannot work in place");
   py::gil_scoped_release release;
   OnDevice guard(images_.device());
@@ -116,8 +126,8 @@ void blur(py::handle images, py::handle taps, py::handle out) {
   kernels::blur(from, t.data, static_cast<int>(t.shape[0]), o.data, images_.stream());
 }
 
-void whiten(py::handle high, py::handle weight, double clip, py::handle vertical, py::handle horizontal, py::handle sums,
-            py::handle scales) {
+void whiten(py::handle high, py::handle weight, double clip, py::handle vertical, py::handle horizontal,
+            py::handle sums, py::handle scales) {
   const Tensor high_(high, "high"), weight_(weight, "weight"), vertical_(vertical, "vertical"),
       horizontal_(horizontal, "horizontal"), sums_(sums, "sums"), scales_(scales, "scales");
   const auto y = on_device<float, 3>(high_);
@@ -132,8 +142,8 @@ void whiten(py::handle high, py::handle weight, double clip, py::handle vertical
   require(scale.shape[0] == y.shape[0], "scales must hold a number per image");
   py::gil_scoped_release release;
   OnDevice guard(high_.device());
-  kernels::whiten(images_of(y), w.data, w.shape[1], w.shape[2], static_cast<float>(clip), v.data, h.data, rows.data, scale.data,
-                  high_.stream());
+  kernels::whiten(images_of(y), w.data, w.shape[1], w.shape[2], static_cast<float>(clip), v.data, h.data, rows.data,
+                  scale.data, high_.stream());
 }
 
 void fold(py::handle y, py::handle steps, py::handle out) {
@@ -142,7 +152,8 @@ void fold(py::handle y, py::handle steps, py::handle out) {
   const auto t = on_device<const int64_t, 1>(steps_);
   const auto o = on_device<float, 3>(out_);
   same_device(y_, {&steps_, &out_});
-  require(o.shape[0] == in.shape[0] && o.shape[1] == t.shape[0] && o.shape[2] >= 1, "out must hold one cycle per image and step");
+  require(o.shape[0] == in.shape[0] && o.shape[1] == t.shape[0] && o.shape[2] >= 1,
+          "out must hold one cycle per image and step");
   require(in.shape[2] + o.shape[2] < (int64_t{1} << 30), "rows and cycles must be shorter than 2^30");
   py::gil_scoped_release release;
   OnDevice guard(y_.device());
@@ -150,7 +161,8 @@ void fold(py::handle y, py::handle steps, py::handle out) {
   kernels::fold(from, t.data, t.shape[0], o.shape[2], o.data, y_.stream());
 }
 
-void add_pattern(py::handle pixels, py::handle cycles, py::handle steps, py::handle amplitudes, double factor, py::handle out) {
+void add_pattern(py::handle pixels, py::handle cycles, py::handle steps, py::handle amplitudes, double factor,
+                 py::handle out) {
   const Tensor pixels_(pixels, "pixels"), cycles_(cycles, "cycles"), steps_(steps, "steps"),
       amplitudes_(amplitudes, "amplitudes"), out_(out, "out");
   const kernels::PixelBatch p = pixels_of(pixels_), o = pixels_of<true>(out_);
@@ -159,8 +171,9 @@ void add_pattern(py::handle pixels, py::handle cycles, py::handle steps, py::han
   const auto a = on_device<const float, 4>(amplitudes_);
   same_device(pixels_, {&cycles_, &steps_, &amplitudes_, &out_});
   require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
-  require(c.shape[0] == p.count && c.shape[1] >= 1 && c.shape[1] <= 2 && c.shape[2] >= 1 && c.shape[2] < (int64_t{1} << 31),
-          "cycles must hold one or two cycles per picture");
+  require(
+      c.shape[0] == p.count && c.shape[1] >= 1 && c.shape[1] <= 2 && c.shape[2] >= 1 && c.shape[2] < (int64_t{1} << 31),
+      "cycles must hold one or two cycles per picture");
   require(s.shape[0] == p.count, "steps must hold a number per picture");
   require(a.shape[0] == p.count && a.shape[1] == c.shape[1] && (a.size() > 0 || p.count == 0),
           "amplitudes must hold one map per cycle");
@@ -169,10 +182,12 @@ void add_pattern(py::handle pixels, py::handle cycles, py::handle steps, py::han
           "out must have the shape and the type of pixels");
   py::gil_scoped_release release;
   OnDevice guard(pixels_.device());
-  kernels::add_pattern(p, o, c.data, c.shape[1], s.data, c.shape[2], a.data, a.shape[2], a.shape[3], factor, pixels_.stream());
+  kernels::add_pattern(p, o, c.data, c.shape[1], s.data, c.shape[2], a.data, a.shape[2], a.shape[3], factor,
+                       pixels_.stream());
 }
 
-void correlate_tile(py::handle y, py::handle items, py::handle samples, py::handle g, py::handle offset, py::handle out) {
+void correlate_tile(py::handle y, py::handle items, py::handle samples, py::handle g, py::handle offset,
+                    py::handle out) {
   const Tensor y_(y, "y"), items_(items, "items"), samples_(samples, "samples"), g_(g, "g"), offset_(offset, "offset"),
       out_(out, "out");
   const auto in = on_device<const float, 3>(y_), t = on_device<const float, 3>(samples_);
@@ -182,10 +197,12 @@ void correlate_tile(py::handle y, py::handle items, py::handle samples, py::hand
   const auto o = on_device<float, 4>(out_);
   same_device(y_, {&items_, &samples_, &g_, &offset_, &out_});
   const int64_t count = n.shape[0];
-  require(t.shape[0] == count && t.shape[1] == 128 && t.shape[2] == 128, "samples must hold 128 x 128 numbers per item");
+  require(t.shape[0] == count && t.shape[1] == 128 && t.shape[2] == 128,
+          "samples must hold 128 x 128 numbers per item");
   require(m.shape[0] == count && m.shape[1] == 2 && m.shape[2] == 2 && at.shape[0] == count && at.shape[1] == 2,
           "g must hold a 2 x 2 matrix per item, and offset a pair");
-  require(o.shape[0] == count && o.shape[1] == 2 && o.shape[2] == (in.shape[1] + 7) / 8 && o.shape[3] == (in.shape[2] + 7) / 8,
+  require(o.shape[0] == count && o.shape[1] == 2 && o.shape[2] == (in.shape[1] + 7) / 8 &&
+              o.shape[3] == (in.shape[2] + 7) / 8,
           "out must have two entries per item and 8 x 8 cell");
   py::gil_scoped_release release;
   OnDevice guard(y_.device());
@@ -201,7 +218,8 @@ void demodulate(py::handle y, py::handle items, py::handle across, py::handle do
   const auto o = on_device<float, 4>(out_);
   same_device(y_, {&items_, &across_, &down_, &out_});
   const int64_t count = n.shape[0], waves = a.shape[1];
-  require(a.shape[0] == count && a.shape[2] == 2 && a.shape[3] == in.shape[2], "across must hold two numbers per wave and column");
+  require(a.shape[0] == count && a.shape[2] == 2 && a.shape[3] == in.shape[2],
+          "across must hold two numbers per wave and column");
   require(d.shape[0] == count && d.shape[1] == waves && d.shape[2] == 2 && d.shape[3] == in.shape[1],
           "down must hold two numbers per wave and row");
   require(o.shape[0] == count && o.shape[1] == waves && o.shape[2] == (in.shape[1] + 15) / 16 &&
@@ -220,9 +238,11 @@ void displace(py::handle y, py::handle items, py::handle maps, py::handle out) {
   const auto m = on_device<const float, 4>(maps_);
   const auto o = on_device<float, 3>(out_);
   same_device(y_, {&items_, &maps_, &out_});
-  require(m.shape[0] == n.shape[0] && m.shape[1] == 3 && m.shape[2] == (in.shape[1] + 15) / 16 && m.shape[3] == (in.shape[2] + 15) / 16,
+  require(m.shape[0] == n.shape[0] && m.shape[1] == 3 && m.shape[2] == (in.shape[1] + 15) / 16 &&
+              m.shape[3] == (in.shape[2] + 15) / 16,
           "maps must hold three numbers per item and part");
-  require(o.shape[0] == n.shape[0] && o.shape[1] == in.shape[1] && o.shape[2] == in.shape[2], "out must hold an image per item");
+  require(o.shape[0] == n.shape[0] && o.shape[1] == in.shape[1] && o.shape[2] == in.shape[2],
+          "out must hold an image per item");
   require(in.size() == 0 || in.data != o.data, "displace cannot work in place");
   py::gil_scoped_release release;
   OnDevice guard(y_.device());
@@ -249,7 +269,8 @@ void power_ratio(py::handle values, py::handle level, py::handle out) {
   const auto o = on_device<float, 3>(out_);
   same_device(values_, {&level_, &out_});
   require_spectra(v, l);
-  require(o.shape[0] == v.shape[0] && o.shape[1] == field && o.shape[2] == half_field, "out must hold 1024 x 513 numbers each");
+  require(o.shape[0] == v.shape[0] && o.shape[1] == field && o.shape[2] == half_field,
+          "out must hold 1024 x 513 numbers each");
   py::gil_scoped_release release;
   OnDevice guard(values_.device());
   kernels::power_ratio(v.data, l.data, v.shape[0], o.data, values_.stream());
@@ -263,7 +284,8 @@ void log_polar(py::handle ratio, py::handle places, int64_t known, py::handle ou
   const auto s = on_device<int32_t, 1>(sums_);
   same_device(ratio_, {&places_, &out_, &sums_});
   require(r.shape[1] == field && r.shape[2] == half_field, "ratio must hold 1024 x 513 numbers each");
-  require(o.shape[0] == r.shape[0] && o.shape[1] == n.shape[0] && o.shape[2] == n.shape[1], "out must have the shape of places");
+  require(o.shape[0] == r.shape[0] && o.shape[1] == n.shape[0] && o.shape[2] == n.shape[1],
+          "out must have the shape of places");
   require(n.size() <= (int64_t{1} << 27), "places must hold at most 2^27 numbers");
   require(s.shape[0] == r.shape[0], "sums must hold a number per table");
   py::gil_scoped_release release;
@@ -272,7 +294,8 @@ void log_polar(py::handle ratio, py::handle places, int64_t known, py::handle ou
 }
 
 void search(py::handle table, py::handle rows, py::handle turns, int64_t scales, py::handle packed, py::handle out) {
-  const Tensor table_(table, "table"), rows_(rows, "rows"), turns_(turns, "turns"), packed_(packed, "packed"), out_(out, "out");
+  const Tensor table_(table, "table"), rows_(rows, "rows"), turns_(turns, "turns"), packed_(packed, "packed"),
+      out_(out, "out");
   const auto t = on_device<const uint8_t, 3>(table_);
   const auto r = on_device<const int32_t, 2>(rows_), a = on_device<const int32_t, 2>(turns_);
   const auto p = on_device<int32_t, 3>(packed_);
@@ -283,7 +306,8 @@ void search(py::handle table, py::handle rows, py::handle turns, int64_t scales,
   require(r.shape[1] >= 2 && r.shape[1] <= kernels::most_lines && r.shape[1] % 2 == 0,
           "an even number of at most 36 lines can be added up in a byte");
   require(a.shape[0] == r.shape[0] && a.shape[1] == r.shape[1], "rows and turns must have one shape");
-  require(p.shape[0] == t.shape[0] && p.shape[1] == t.shape[1] && p.shape[2] == t.shape[2] / 4, "packed must hold the tables");
+  require(p.shape[0] == t.shape[0] && p.shape[1] == t.shape[1] && p.shape[2] == t.shape[2] / 4,
+          "packed must hold the tables");
   require(scales >= 0 && scales <= t.shape[1], "every line must stay in the table at every scale");
   require(r.shape[0] * scales < (int64_t{1} << 32) / kernels::table_angles, "there are too many hypotheses");
   require(o.shape[0] == t.shape[0] && o.shape[1] == (scales + Kernel::scales_at_once - 1) / Kernel::scales_at_once &&
@@ -297,12 +321,14 @@ void search(py::handle table, py::handle rows, py::handle turns, int64_t scales,
 
 template <class Maps>
 void require_maps(const View<const int64_t, 1>& items, const Maps& maps, const View<const double, 2>& lines) {
-  require(maps.shape[0] == items.shape[0] && maps.shape[1] == 2 && maps.shape[2] == 2, "maps must hold a 2 x 2 matrix per item");
+  require(maps.shape[0] == items.shape[0] && maps.shape[1] == 2 && maps.shape[2] == 2,
+          "maps must hold a 2 x 2 matrix per item");
   require(lines.shape[1] == 2, "lines must have two columns");
 }
 
 void refine(py::handle ratio, py::handle items, py::handle maps, py::handle lines, int reach, py::handle scores) {
-  const Tensor ratio_(ratio, "ratio"), items_(items, "items"), maps_(maps, "maps"), lines_(lines, "lines"), scores_(scores, "scores");
+  const Tensor ratio_(ratio, "ratio"), items_(items, "items"), maps_(maps, "maps"), lines_(lines, "lines"),
+      scores_(scores, "scores");
   const auto r = on_device<const float, 3>(ratio_);
   const auto n = on_device<const int64_t, 1>(items_);
   const auto m = on_device<double, 3>(maps_);
@@ -338,17 +364,19 @@ void sample(py::handle values, py::handle level, py::handle items, py::handle ma
   same_device(values_, {&level_, &items_, &maps_, &lines_, &sinc_, &out_});
   require_spectra(v, l);
   require_maps(n, m, f);
-  require(o.shape[0] == n.shape[0] && o.shape[1] == f.shape[0] && o.shape[2] == 2, "out must hold one complex number per item and line");
+  require(o.shape[0] == n.shape[0] && o.shape[1] == f.shape[0] && o.shape[2] == 2,
+          "out must hold one complex number per item and line");
   py::gil_scoped_release release;
   OnDevice guard(values_.device());
-  kernels::sample({v.data, l.data, n.data, n.shape[0], m.data, f.data, f.shape[0], table.data, o.data}, values_.stream());
+  kernels::sample({v.data, l.data, n.data, n.shape[0], m.data, f.data, f.shape[0], table.data, o.data},
+                  values_.stream());
 }
 
-void polish(py::handle values, py::handle level, py::handle items, py::handle maps, py::handle directions, py::handle freedom,
-            py::handle lines, py::handle turns, py::handle sinc) {
+void polish(py::handle values, py::handle level, py::handle items, py::handle maps, py::handle directions,
+            py::handle freedom, py::handle lines, py::handle turns, py::handle sinc) {
   const Tensor values_(values, "values"), level_(level, "level"), items_(items, "items"), maps_(maps, "maps"),
-      directions_(directions, "directions"), freedom_(freedom, "freedom"), lines_(lines, "lines"), turns_(turns, "turns"),
-      sinc_(sinc, "sinc");
+      directions_(directions, "directions"), freedom_(freedom, "freedom"), lines_(lines, "lines"),
+      turns_(turns, "turns"), sinc_(sinc, "sinc");
   const auto v = on_device<const float, 3>(values_), l = on_device<const float, 3>(level_);
   const auto n = on_device<const int64_t, 1>(items_), free = on_device<const int64_t, 1>(freedom_);
   const auto m = on_device<double, 3>(maps_);
@@ -360,13 +388,16 @@ void polish(py::handle values, py::handle level, py::handle items, py::handle ma
   require_spectra(v, l);
   require_maps(n, m, f);
   require(f.shape[0] <= kernels::team_lines, "at most 64 lines can be fitted");
-  require(free.shape[0] == n.shape[0] && d.shape[0] == n.shape[0] && d.shape[1] == 4 && d.shape[2] == 2 && d.shape[3] == 2,
-          "directions must hold four 2 x 2 matrices per item, and freedom how many of them count");
-  require(t.shape[0] == n.shape[0] && t.shape[1] == f.shape[0] && t.shape[2] == 2, "turns must hold a complex number per item and line");
+  require(
+      free.shape[0] == n.shape[0] && d.shape[0] == n.shape[0] && d.shape[1] == 4 && d.shape[2] == 2 && d.shape[3] == 2,
+      "directions must hold four 2 x 2 matrices per item, and freedom how many of them count");
+  require(t.shape[0] == n.shape[0] && t.shape[1] == f.shape[0] && t.shape[2] == 2,
+          "turns must hold a complex number per item and line");
   py::gil_scoped_release release;
   OnDevice guard(values_.device());
-  kernels::polish({v.data, l.data, n.data, n.shape[0], m.data, d.data, free.data, f.data, t.data, f.shape[0], table.data},
-                  values_.stream());
+  kernels::polish(
+      {v.data, l.data, n.data, n.shape[0], m.data, d.data, free.data, f.data, t.data, f.shape[0], table.data},
+      values_.stream());
 }
 
 void locate(py::handle sync, py::handle lines, int64_t period, py::handle circle, py::handle out) {
@@ -380,24 +411,29 @@ void locate(py::handle sync, py::handle lines, int64_t period, py::handle circle
           "sync must hold a complex number per line, at most 64");
   require(period >= 4 && 2 * period <= kernels::LocateKernel::most_grid && (period & (period - 1)) == 0,
           "period must be a power of two from 4 to 256");
-  require(c.shape[0] == 2 && c.shape[1] == kernels::fine_steps * period, "circle must hold the cosine and sine of every step");
+  require(c.shape[0] == 2 && c.shape[1] == kernels::fine_steps * period,
+          "circle must hold the cosine and sine of every step");
   require(o.shape[0] == v.shape[0] && o.shape[1] == 3, "out must hold three numbers per set of values");
   py::gil_scoped_release release;
   OnDevice guard(sync_.device());
-  kernels::locate({v.data, v.shape[0], n.data, n.shape[0], period, c.data, c.data + c.shape[1], o.data}, sync_.stream());
+  kernels::locate({v.data, v.shape[0], n.data, n.shape[0], period, c.data, c.data + c.shape[1], o.data},
+                  sync_.stream());
 }
 
 }  // namespace
 
 void bind_batch(py::module_& m) {
   using py::arg;
-  m.def("batch_statistics", &statistics, arg("pixels"), arg("factor"), arg("taps"), arg("luma"), arg("high"), arg("means"));
+  m.def("batch_statistics", &statistics, arg("pixels"), arg("factor"), arg("taps"), arg("luma"), arg("high"),
+        arg("means"));
   m.def("batch_blur", &blur, arg("images"), arg("taps"), arg("out"));
-  m.def("batch_whiten", &whiten, arg("high"), arg("weight"), arg("clip"), arg("vertical"), arg("horizontal"), arg("sums"),
-        arg("scales"));
+  m.def("batch_whiten", &whiten, arg("high"), arg("weight"), arg("clip"), arg("vertical"), arg("horizontal"),
+        arg("sums"), arg("scales"));
   m.def("batch_fold", &fold, arg("y"), arg("steps"), arg("out"));
-  m.def("batch_add_pattern", &add_pattern, arg("pixels"), arg("cycles"), arg("steps"), arg("amplitudes"), arg("factor"), arg("out"));
-  m.def("batch_correlate_tile", &correlate_tile, arg("y"), arg("items"), arg("samples"), arg("g"), arg("offset"), arg("out"));
+  m.def("batch_add_pattern", &add_pattern, arg("pixels"), arg("cycles"), arg("steps"), arg("amplitudes"), arg("factor"),
+        arg("out"));
+  m.def("batch_correlate_tile", &correlate_tile, arg("y"), arg("items"), arg("samples"), arg("g"), arg("offset"),
+        arg("out"));
   m.def("batch_demodulate", &demodulate, arg("y"), arg("items"), arg("across"), arg("down"), arg("out"));
   m.def("batch_displace", &displace, arg("y"), arg("items"), arg("maps"), arg("out"));
   m.def("batch_noise", &noise, arg("values"), arg("out"), arg("scratch"));
@@ -405,9 +441,10 @@ void bind_batch(py::module_& m) {
   m.def("batch_log_polar", &log_polar, arg("ratio"), arg("places"), arg("known"), arg("out"), arg("sums"));
   m.def("batch_search", &search, arg("table"), arg("rows"), arg("turns"), arg("scales"), arg("packed"), arg("out"));
   m.def("batch_refine", &refine, arg("ratio"), arg("items"), arg("maps"), arg("lines"), arg("reach"), arg("scores"));
-  m.def("batch_sample", &sample, arg("values"), arg("level"), arg("items"), arg("maps"), arg("lines"), arg("sinc"), arg("out"));
-  m.def("batch_polish", &polish, arg("values"), arg("level"), arg("items"), arg("maps"), arg("directions"), arg("freedom"),
-        arg("lines"), arg("turns"), arg("sinc"));
+  m.def("batch_sample", &sample, arg("values"), arg("level"), arg("items"), arg("maps"), arg("lines"), arg("sinc"),
+        arg("out"));
+  m.def("batch_polish", &polish, arg("values"), arg("level"), arg("items"), arg("maps"), arg("directions"),
+        arg("freedom"), arg("lines"), arg("turns"), arg("sinc"));
   m.def("batch_locate", &locate, arg("sync"), arg("lines"), arg("period"), arg("circle"), arg("out"));
 }
 

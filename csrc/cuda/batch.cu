@@ -1,7 +1,6 @@
-#include "cuda/batch.hpp"
-
 #include <stdexcept>
 
+#include "cuda/batch.hpp"
 #include "cuda/launch.hpp"
 
 namespace watermark::WM_ISA {
@@ -11,10 +10,14 @@ namespace {
 template <class F>
 void with_samples(Sample sample, F body) {
   switch (sample) {
-    case Sample::uint8: return body(uint8_t{});
-    case Sample::uint16: return body(uint16_t{});
-    case Sample::float32: return body(float{});
-    case Sample::float64: return body(double{});
+    case Sample::uint8:
+      return body(uint8_t{});
+    case Sample::uint16:
+      return body(uint16_t{});
+    case Sample::float32:
+      return body(float{});
+    case Sample::float64:
+      return body(double{});
   }
 }
 
@@ -52,9 +55,12 @@ void add_pattern(const PixelBatch& p, const PixelBatch& out, const float* cycles
       launch(kernel, stream);
     };
     switch (layers) {
-      case 1: return add(AddPatternKernel<T, 1>{});
-      case 2: return add(AddPatternKernel<T, 2>{});
-      default: throw std::invalid_argument("cycles must have one or two layers");
+      case 1:
+        return add(AddPatternKernel<T, 1>{});
+      case 2:
+        return add(AddPatternKernel<T, 2>{});
+      default:
+        throw std::invalid_argument("cycles must have one or two layers");
     }
   });
 }
@@ -64,8 +70,8 @@ void correlate_tile(const Images& y, const int64_t* items, int64_t count, const 
   launch(CorrelateKernel{y.data, y.height, y.width, items, count, samples, g, offset, out}, stream);
 }
 
-void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across, const float* down,
-                float* out, void* stream) {
+void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across,
+                const float* down, float* out, void* stream) {
   launch(DemodulateKernel{y.data, y.height, y.width, items, count, waves, across, down, out}, stream);
 }
 
@@ -94,7 +100,8 @@ void log_polar(const float* ratio, int64_t count, const int32_t* places, int64_t
 }
 
 void search(const uint8_t* table, int64_t count, int64_t table_rows, const int32_t* rows, const int32_t* turns,
-            int64_t hypotheses, int64_t lines, int64_t scales, int64_t most, uint32_t* packed, uint64_t* out, void* stream) {
+            int64_t hypotheses, int64_t lines, int64_t scales, int64_t most, uint32_t* packed, uint64_t* out,
+            void* stream) {
   launch(PackKernel{table, count * table_rows, reinterpret_cast<uint8_t*>(packed)}, stream);
   launch(SearchKernel{packed, count, table_rows, rows, turns, hypotheses, lines, scales, most, out}, stream);
 }

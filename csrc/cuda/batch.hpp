@@ -25,8 +25,8 @@ void add_pattern(const PixelBatch& p, const PixelBatch& out, const float* cycles
                  int64_t period, const float* amplitudes, int64_t down, int64_t across, double factor, void* stream);
 void correlate_tile(const Images& y, const int64_t* items, int64_t count, const float* samples, const double* g,
                     const double* offset, float* out, void* stream);
-void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across, const float* down,
-                float* out, void* stream);
+void demodulate(const Images& y, const int64_t* items, int64_t count, int64_t waves, const float* across,
+                const float* down, float* out, void* stream);
 void displace(const Images& y, const int64_t* items, int64_t count, const float* maps, float* out, void* stream);
 
 // scratch: two maps per spectrum.
@@ -37,7 +37,8 @@ void log_polar(const float* ratio, int64_t count, const int32_t* places, int64_t
                int32_t* sums, void* stream);
 // packed: scratch of the size of the tables.
 void search(const uint8_t* table, int64_t count, int64_t table_rows, const int32_t* rows, const int32_t* turns,
-            int64_t hypotheses, int64_t lines, int64_t scales, int64_t most, uint32_t* packed, uint64_t* out, void* stream);
+            int64_t hypotheses, int64_t lines, int64_t scales, int64_t most, uint32_t* packed, uint64_t* out,
+            void* stream);
 void refine(const RefineKernel& kernel, void* stream);
 void sample(const SampleKernel& kernel, void* stream);
 void polish(const PolishKernel& kernel, void* stream);

@@ -1,5 +1,5 @@
-// Many spectra at a time, for GPUs: see watermark/ops/lattice.py for what each kernel computes. The same operations in the
-// same order as in lattice.hpp and search.hpp, so that the results are the same bits.
+// Many spectra at a time, for GPUs: see watermark/ops/lattice.py for what each kernel computes. The same operations in
+// the same order as in lattice.hpp and search.hpp, so that the results are the same bits.
 #pragma once
 #include "kernels/block.hpp"
 #include "kernels/lattice.hpp"
@@ -33,7 +33,8 @@ struct CellPowerKernel {
       };
       float total = 0.0f, lanes[noise_cell] = {};
       for (int64_t dy = 0; dy < noise_cell; ++dy) {
-        const int64_t row = (noise_cell * i + dy - noise_cell / 2) & (field - 1), opposite = (field - row) & (field - 1);
+        const int64_t row = (noise_cell * i + dy - noise_cell / 2) & (field - 1),
+                      opposite = (field - row) & (field - 1);
         if (j && j < noise_columns - 1) {
           for (int64_t dx = 0; dx < noise_cell; ++dx) {
             const float p = power(row, noise_cell * j + dx - noise_cell / 2);
@@ -193,9 +194,9 @@ struct PackKernel {
 
 constexpr int64_t most_lines = 36;  // of at most 7 each: their sum fits a byte
 
-// One block per table and group of scales: for every hypothesis it adds up rows, one thread per eight angles of a scale.
-// Peaks are numbers that ascend with the score and then with how early the CPU finds them: score, then the place counted
-// down from 2^32. The best `most` of a block go to `out`; 0 fills up.
+// One block per table and group of scales: for every hypothesis it adds up rows, one thread per eight angles of a
+// scale. Peaks are numbers that ascend with the score and then with how early the CPU finds them: score, then the place
+// counted down from 2^32. The best `most` of a block go to `out`; 0 fills up.
 struct SearchKernel {
   static constexpr int scales_at_once = 4, threads = scales_at_once * static_cast<int>(packed_words);
   static constexpr int room = 2048, most_kept = 64;
@@ -275,7 +276,8 @@ struct SearchKernel {
         for (int64_t i = thread % packed_words * 8, end = i + 8; i < end; ++i) {
           const int32_t v = sum_at(s, scale, i);
           if (v == 0 || v < threshold) continue;
-          if (sum_at(s, scale, i ? i - 1 : table_angles - 1) > v || sum_at(s, scale, (i + 1) % table_angles) >= v) continue;
+          if (sum_at(s, scale, i ? i - 1 : table_angles - 1) > v || sum_at(s, scale, (i + 1) % table_angles) >= v)
+            continue;
           const int64_t place = (h * scales + first + scale) * table_angles + i;
           const uint64_t peak = static_cast<uint64_t>(v) << 32 | (0xffffffffu - static_cast<uint32_t>(place));
           if (peak <= lowest) continue;
@@ -341,7 +343,8 @@ struct RefineKernel {
     double* map = maps + 4 * block.index;
     double g[4] = {map[0], map[1], map[2], map[3]};
     block.sync();
-    const double score = refine(Team<threads>{block, s.parts}, ratio + items[block.index] * field_size, g, lines, line_count, reach);
+    const double score =
+        refine(Team<threads>{block, s.parts}, ratio + items[block.index] * field_size, g, lines, line_count, reach);
     block.each_of(1, [&](int64_t) {
       for (int i = 0; i < 4; ++i) map[i] = g[i];
       scores[block.index] = score;
@@ -396,8 +399,8 @@ struct PolishKernel {
     double* map = maps + 4 * n;
     double g[4] = {map[0], map[1], map[2], map[3]};
     block.sync();
-    polish(Team<threads>{block, s.parts}, values + 2 * item * field_size, level + item * noise_size, g, directions + 16 * n,
-           freedom[n], lines, turns + 2 * n * line_count, line_count, sinc);
+    polish(Team<threads>{block, s.parts}, values + 2 * item * field_size, level + item * noise_size, g,
+           directions + 16 * n, freedom[n], lines, turns + 2 * n * line_count, line_count, sinc);
     block.each_of(1, [&](int64_t) {
       for (int i = 0; i < 4; ++i) map[i] = g[i];
     });
@@ -479,7 +482,8 @@ struct LocateKernel {
     block.each_of(1, [&](int64_t) {
       double* found = out + 3 * block.index;
       found[0] = static_cast<double>(top);
-      found[1] = static_cast<double>(turn(best_x)) / fine_steps, found[2] = static_cast<double>(turn(best_y)) / fine_steps;
+      found[1] = static_cast<double>(turn(best_x)) / fine_steps,
+      found[2] = static_cast<double>(turn(best_y)) / fine_steps;
     });
   }
 };

@@ -96,7 +96,8 @@ struct TilePlace {
   int64_t item, top, left;
 };
 WM_FN int64_t tiles_of(int64_t count, int64_t height, int64_t width) {
-  return count * ((height + SmoothTile::tall - 1) / SmoothTile::tall) * ((width + SmoothTile::wide - 1) / SmoothTile::wide);
+  return count * ((height + SmoothTile::tall - 1) / SmoothTile::tall) *
+         ((width + SmoothTile::wide - 1) / SmoothTile::wide);
 }
 WM_FN TilePlace tile_place(int64_t index, int64_t height, int64_t width) {
   const int64_t across = (width + SmoothTile::wide - 1) / SmoothTile::wide;
@@ -139,7 +140,8 @@ struct CellsKernel {
   WM_INLINE int64_t blocks() const { return tiles_of(count, height, width); }
 
   WM_INLINE void operator()(const Block<threads>& block, Shared& s) const {
-    constexpr int64_t tall = SmoothTile::tall, wide = SmoothTile::wide, cells_down = tall / cell, cells_across = wide / cell;
+    constexpr int64_t tall = SmoothTile::tall, wide = SmoothTile::wide, cells_down = tall / cell,
+                      cells_across = wide / cell;
     const TilePlace at = tile_place(block.index, height, width);
     s.fill(block, luma + at.item * height * width, height, width, at.top, at.left, taps, weights);
     const int64_t reach = weights - 1;
@@ -169,7 +171,8 @@ struct CellsKernel {
   }
 };
 
-WM_FN float between(const float* grid, int64_t across, int64_t down, const Between& vertical, const Between& horizontal) {
+WM_FN float between(const float* grid, int64_t across, int64_t down, const Between& vertical,
+                    const Between& horizontal) {
   const float* upper = grid + vertical.low * across;
   const float* lower = vertical.low + 1 < down ? upper + across : upper;
   const int64_t left = horizontal.low, right = left + 1 < across ? left + 1 : across - 1;
@@ -201,7 +204,8 @@ struct WeighKernel {
         const Between vertical = between_cells(line % height, cell, down);
         const float* grid = weight + line / height * down * across;
         for (int64_t x = lane; x < width; x += lanes) {
-          const float v = high[line * width + x] * between(grid, across, down, vertical, between_cells(x, cell, across));
+          const float v =
+              high[line * width + x] * between(grid, across, down, vertical, between_cells(x, cell, across));
           out[line * width + x] = v;
           if (x < whole)
             squares += v * v;
@@ -377,7 +381,8 @@ struct AddPatternKernel {
         }
         known = r.low + 4;
         for (int64_t c = 0; c < p.first.channels; ++c)
-          out[c * to.first.channel] = c < colours ? moved(from[c * p.first.channel], levels) : from[c * p.first.channel];
+          out[c * to.first.channel] =
+              c < colours ? moved(from[c * p.first.channel], levels) : from[c * p.first.channel];
       }
     });
   }
@@ -414,7 +419,8 @@ struct CorrelateKernel {
       for (int64_t j = row * region; j < last; ++j) {
         const double far = static_cast<double>(j);
         uint32_t u = turns_of(g[4 * n + 1] * far + offset[2 * n]) + nearest_sample + static_cast<uint32_t>(left) * du;
-        uint32_t v = turns_of(g[4 * n + 3] * far + offset[2 * n + 1]) + nearest_sample + static_cast<uint32_t>(left) * dv;
+        uint32_t v =
+            turns_of(g[4 * n + 3] * far + offset[2 * n + 1]) + nearest_sample + static_cast<uint32_t>(left) * dv;
         const float* line = y + (items[n] * height + j) * width;
         float here = 0.0f, there = 0.0f;
         for (int64_t x = left; x < right; ++x, u += du, v += dv) {
@@ -430,8 +436,8 @@ struct CorrelateKernel {
   }
 };
 
-// One thread per wave and part of 16 x 16 pixels. across: (count, waves, 2, width), down: (count, waves, 2, height), the
-// real and the imaginary parts of waves along one row and one column. out: (count, waves, rows, columns) complex.
+// One thread per wave and part of 16 x 16 pixels. across: (count, waves, 2, width), down: (count, waves, 2, height),
+// the real and the imaginary parts of waves along one row and one column. out: (count, waves, rows, columns) complex.
 struct DemodulateKernel {
   static constexpr int threads = 128;
   struct Shared {};
@@ -451,7 +457,8 @@ struct DemodulateKernel {
       const int64_t i = block.index * threads + thread;
       if (i >= count * waves * rows() * columns()) return;
       const int64_t wave = i / (rows() * columns()), left = i % columns() * part, top = i / columns() % rows() * part;
-      const int64_t lines = top + part < height ? part : height - top, right = left + part < width ? left + part : width;
+      const int64_t lines = top + part < height ? part : height - top,
+                    right = left + part < width ? left + part : width;
       const float *across_re = across + 2 * wave * width, *across_im = across_re + width;
       const float *down_re = down + 2 * wave * height + top, *down_im = down_re + height;
       const float* image = y + items[wave / waves] * height * width + top * width;
@@ -500,7 +507,8 @@ struct DisplaceKernel {
       const int64_t columns = (width + part - 1) / part, rows = (height + part - 1) / part;
       const Between vertical = between_cells(row, part, rows), horizontal = between_cells(x, part, columns);
       float at[3];
-      for (int k = 0; k < 3; ++k) at[k] = between(maps + (3 * n + k) * rows * columns, columns, rows, vertical, horizontal);
+      for (int k = 0; k < 3; ++k)
+        at[k] = between(maps + (3 * n + k) * rows * columns, columns, rows, vertical, horizontal);
       const float u = static_cast<float>(x) - at[0], v = static_cast<float>(row) - at[1];
       float total = 0.0f;
       if (u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2)) {

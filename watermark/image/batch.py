@@ -42,7 +42,7 @@ from watermark.image.geometry import (
 from watermark.image.perceptual import HIGH_PASS, Statistics, rms
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
-from watermark.ops._native import is_cuda
+from watermark.ops._native import core, is_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +55,7 @@ Tensor = Any
 _Result = TypeVar("_Result")
 _MOST_AT_ONCE = 64
 _MOST_PIXELS = 1 << 27
+_GROUPS_IN_FLIGHT = 4
 
 
 def on_device(media: Any) -> bool:
@@ -136,7 +137,7 @@ def _memory(tensor: Tensor) -> int:
 def in_turn(function: Callable[[Tensor], _Result], groups: Sequence[Group]) -> list[tuple[list[int], _Result]]:
     """What a function makes of each group, on the caller's stream.
 
-    Two threads take turns, so that the device works on one group while the host judges another.
+    Some threads take turns, so that the device works on one group while the host judges others.
     """
     if len(groups) < 2:
         return [(group.places, function(group.pixels)) for group in groups]
@@ -150,7 +151,7 @@ def in_turn(function: Callable[[Tensor], _Result], groups: Sequence[Group]) -> l
     torch = sys.modules["torch"]
     devices = {group.pixels.device for group in groups if is_cuda(group.pixels)}
     streams = {device: torch.cuda.current_stream(device) for device in devices}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(max(2, min(_GROUPS_IN_FLIGHT, core.threads()))) as pool:
         return list(zip([group.places for group in groups], pool.map(on_stream, groups), strict=True))
 
 
