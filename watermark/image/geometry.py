@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS, Statistics
 from watermark.ops import lattice
 from watermark.ops.picture import (
+    CELL,
     REGION,
     blur,
     correlate_tile,
@@ -25,7 +25,7 @@ from watermark.ops.picture import (
     displace,
     fold,
     gaussian_taps,
-    high_pass,
+    limited_high_pass,
     whiten,
 )
 
@@ -50,6 +50,8 @@ PRESENCE_CELL = REGION
 PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
+_EDGE, _SMOOTHING = 3.0, 1.0  # the most that a difference of neighbours counts, in grey levels; pixels
+_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which the variance is made even; deviation where nothing happens
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 _PEAKS, _PLACED, TESTED = 48, 6, 3
@@ -227,8 +229,9 @@ class Reading:
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
         if factor not in self._seen:
-            high, means = high_pass(self._pixels, factor, HIGH_PASS)
-            self._seen[factor] = whiten(high, Statistics.of(means).detector_weight())
+            high, power = limited_high_pass(self._pixels, factor, _EDGE, _SMOOTHING)
+            deviation = np.sqrt(blur(power, _SURROUNDINGS / CELL) + np.float32(_FLAT * _FLAT))
+            self._seen[factor] = whiten(high, 1 / deviation)
         return self._seen[factor]
 
     def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,11 +42,6 @@ class Statistics:
         activity = np.float32(1.4) * smooth_root * smooth_root
         return cls(blur(means[1], 6 / CELL), activity, blur(means[2], 4 / CELL))
 
-    def detector_weight(self) -> Floats:
-        """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""
-        deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
-        return np.asarray(1 / (deviation * np.sqrt(deviation)))
-
     def visibility(self) -> Floats:
         """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
@@ -59,6 +54,7 @@ class Statistics:
 
     def expected_evidence(self, amplitude: Floats) -> float:
         """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
-        weight = self.detector_weight()
+        deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
+        weight = 1 / (deviation * np.sqrt(deviation))
         noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
         return float(np.mean(amplitude * weight) / noise * CELL * np.sqrt(amplitude.size))
