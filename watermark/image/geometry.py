@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
+from watermark.image.perceptual import HIGH_PASS
 from watermark.ops import lattice
 from watermark.ops.picture import (
     CELL,
@@ -26,16 +27,19 @@ from watermark.ops.picture import (
     fold,
     gaussian_taps,
     limited_high_pass,
+    statistics,
     whiten,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Lines = NDArray[np.int64]
     Matrix = NDArray[np.float64]
+    Floats = NDArray[np.float32]
+    Probes = Callable[[Floats, float], Floats]
 
 SHORT_SIDE = 512
 """Pixels of the short side at which larger pictures carry the mark."""
@@ -146,6 +150,7 @@ class Candidate:
         factor: Pixels of the picture per pixel of its reduced form.
         chance: Value of `sync` that one picture in ten without the mark exceeds where this was found.
         origin: Pixel (x, y) of the reduced picture from which phases count: it lies at -`shift` in the tile.
+        parts: Moves and weights that the picture was read through (`displace`); None: as it is.
     """
 
     linear: Matrix
@@ -155,6 +160,7 @@ class Candidate:
     factor: float
     chance: float
     origin: tuple[float, float]
+    parts: tuple[Floats, Floats] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ class Reading:
     def __init__(self, pixels: NDArray[Any]) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[:2])
-        self._seen: dict[float, NDArray[np.float32]] = {}
+        self._seen: dict[float, Floats] = {}
 
     @cached_property
     def _tiles(self) -> NDArray[np.complex64]:
@@ -308,13 +314,38 @@ class Reading:
         _, shift = sync.align(_limited(lattice.sample(self._spectrum, self._noise, linear, sync.lines / TILE)))
         frequencies = sync.lines / TILE @ linear.T
         turns = _derotate(sync.phases.conj() * np.exp(2j * np.pi * (frequencies @ origin)), sync.lines, shift)
-        spectrum = lattice.spectrum(
-            displace(y, *_parts(demodulate(y, frequencies) * turns[:, None, None], frequencies))
-        )
+        parts = _parts(demodulate(y, frequencies) * turns[:, None, None], frequencies)
+        spectrum = lattice.spectrum(displace(y, *parts))
         noise = lattice.noise(spectrum)
         z, shift = sync.align(_limited(lattice.sample(spectrum, noise, linear, sync.lines / TILE)))
         read = _derotate(_limited(lattice.sample(spectrum, noise, linear, lines / TILE)), lines, shift)
-        return Candidate(linear, shift, z, read, self._search_factor, candidate.chance, origin)
+        return Candidate(linear, shift, z, read, self._search_factor, candidate.chance, origin, parts)
+
+    def through(self, candidate: Candidate, lines: Lines, probes: Probes) -> NDArray[np.complex64]:
+        """Lines of the picture times maps that are made of it.
+
+        Args:
+            candidate: Where the lines lie.
+            lines: Integer frequencies in the tile.
+            probes: Called with luma (0 to 255) on the grid of 4 x 4 pixel cells, and the number of pixels per pixel of
+                the mark's frame; returns k maps on that grid.
+
+        Returns:
+            Values normalised by one noise for all maps, limited and de-rotated: complex64 of shape (k, lines).
+        """
+        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[2]
+        (height, width), ratio = y.shape, self._search_factor / candidate.factor
+        linear = candidate.linear * ratio
+        maps = probes(luma, 1 / math.sqrt(abs(np.linalg.det(linear))))
+        seen = [y * m.repeat(CELL, 0).repeat(CELL, 1)[:height, :width] for m in maps]
+        if candidate.parts is not None:
+            seen = [displace(part, *candidate.parts) for part in seen]
+        spectra = [lattice.spectrum(part) for part in seen]
+        noise = lattice.noise(spectra[-1])
+        origin = (np.array([width // 2, height // 2]) + 0.5) * ratio - 0.5
+        x, y0 = candidate.shift - candidate.linear.T @ (origin - candidate.origin) / TILE
+        read = [_limited(lattice.sample(spectrum, noise, linear, lines / TILE)) for spectrum in spectra]
+        return np.stack([_derotate(values, lines, (x, y0)) for values in read])
 
     def _placed(self, linear: Matrix, sync: Sync) -> tuple[float, Matrix, tuple[float, float]]:
         """Reads a hypothesis both ways round, since power spectra do not tell G from -G: sync, G and translation."""
