@@ -8,6 +8,10 @@ pictures alone, and sees the mark through a high-pass, or holds the originals as
   40 dB, or added to unmarked ones.
 - *Spectrum*: the power spectra of the changes are averaged, and the highest peaks over their surroundings are cut out
   of marked pictures. A better average flattens each spectrum first, so that busy pictures do not drown the others.
+- *Aligned*: who knows the scheme folds each picture by its tilt, the one of eight in which the lattice stands out. By
+  the strongest lines, which are the sync lines, folds are laid over each other and averaged. The sync lines are then
+  subtracted from marked pictures, and all lines added to unmarked ones. Forgers also learn from pictures that carry one
+  message, and both are tried with what a single picture shows.
 
 Everything depends on ``--seed`` only::
 
@@ -26,7 +30,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
+from itertools import chain, cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +43,8 @@ from numpy.typing import NDArray
 from robustness import LEFT_TO_RIGHT, Picture, psnr, rotate
 
 import watermark
+from watermark.image.geometry import PERIOD, TILE, TILTS
+from watermark.ops.picture import fold
 
 SCHEME, PAYLOAD_BITS = "image.spectral", 64
 SIDE = 512
@@ -51,8 +57,19 @@ HIGH_PASS = (1 - np.exp(-2 * (np.pi * RADIUS * 2.0) ** 2)).astype(np.float32)
 """What a Gaussian low-pass with a standard deviation of 2 pixels leaves of a picture."""
 SOUGHT = (np.abs(RADIUS - 0.15) < 0.11) & (np.minimum(np.abs(DOWN), ACROSS) * SIDE > 2.5)
 """Where peaks are sought: in the scheme's band, which is public, and off the axes, where any picture has lines."""
+STEPS = np.array([tilt.step for tilt in TILTS])
+LINES = np.stack([side.ravel() for side in np.meshgrid(np.arange(-26, 27), np.arange(1, 27))], axis=1)
+LINES = LINES[(np.abs(np.hypot(*LINES.T) / TILE - 0.1475) <= 0.1025) & (LINES[:, 0] != 0)]
+PLACES = np.array([tilt.places(LINES) for tilt in TILTS])
+"""Where the lines of the scheme's band are in the spectrum of a folded picture, by tilt."""
+SYNC_LINES = 32
+"""How many lines are alike in all pictures, which is public."""
+STRENGTHS = {"as strong as fits": None, "at 49 dB": 49, "at 46 dB": 46, "at 43 dB": 43}
+ADDED, ALIKE, ALONE = "added to unmarked pictures at 40 dB", ", one message in all", ", learnt from one picture"
 
 Plane = NDArray[np.floating[Any]]
+Lines = NDArray[np.complexfloating[Any]]
+Fold = tuple[int, Lines]
 
 
 class Subject(NamedTuple):
@@ -69,10 +86,16 @@ class Averages(NamedTuple):
     Attributes:
         spectra: Sums of the changes' Fourier transforms, by what is known beside the marked pictures.
         powers: Sums of their power spectra, by the row of the table.
+        folds: Every picture's tilt and lines.
+        alike: The same for pictures that all carry one message.
+        message: That message.
     """
 
-    spectra: dict[str, NDArray[np.complexfloating[Any]]]
+    spectra: dict[str, Lines]
     powers: dict[str, Plane]
+    folds: list[Fold]
+    alike: list[Fold]
+    message: bytes
 
 
 class Attempt(NamedTuple):
@@ -108,18 +131,21 @@ class Row(NamedTuple):
 
 
 def learn(mark: Any, pictures: Iterator[Picture], rng: np.random.Generator) -> Averages:
-    """Marks pictures, each with a message of its own, and adds up what an attacker sees of the changes."""
+    """Marks pictures with messages of their own, and with a single one, and gathers what an attacker sees of it."""
     spectra: dict[str, Any] = defaultdict(float)
     powers: dict[str, Any] = defaultdict(float)
+    folds, alike, message = [], [], rng.bytes(PAYLOAD_BITS // 8)
     for picture in pictures:
         marked = luma(mark.embed(picture, rng.bytes(PAYLOAD_BITS // 8)))
+        folds.append(folded(marked))
+        alike.append(folded(luma(mark.embed(picture, message))))
         seen, true = np.fft.rfft2(marked) * HIGH_PASS, np.fft.rfft2(marked - luma(picture))
         spectra[""] += seen
         spectra[", originals known"] += true
         powers["peaks cut"] += np.abs(seen) ** 2
         powers["peaks of flattened spectra cut"] += over_surroundings(np.abs(seen) ** 2)
         powers["peaks cut, originals known"] += np.abs(true) ** 2
-    return Averages(spectra, powers)
+    return Averages(spectra, powers, folds, alike, message)
 
 
 def residual(averages: Averages, subjects: list[Subject], rng: np.random.Generator) -> Iterator[Attempt]:
@@ -133,9 +159,9 @@ def residual(averages: Averages, subjects: list[Subject], rng: np.random.Generat
             for row, picture, sign, strength in (
                 ("subtracted", marked, -1, psnr(original, marked)),
                 ("subtracted at 40 dB", marked, -1, 40),
-                ("added to unmarked pictures at 40 dB", original, 1, 40),
+                (ADDED, original, 1, 40),
             ):
-                after = changed(picture, sign * 255 / 10 ** (strength / 20) * change)
+                after = changed(picture, sign * level(strength) * change)
                 yield Attempt(row + known, after, message, psnr(picture, after))
 
 
@@ -152,25 +178,45 @@ def spectrum(averages: Averages, subjects: list[Subject], rng: np.random.Generat
             yield Attempt(f"{row}, then rotated", rotate(cut, rng.uniform(-180, 180)), message, None, height)
 
 
+def aligned(averages: Averages, subjects: list[Subject], rng: np.random.Generator) -> Iterator[Attempt]:
+    """Sync lines are subtracted where they fit a marked picture best; all lines are added to unmarked pictures."""
+    (sync, different), (_, same) = overlaid(averages.folds), overlaid(averages.alike)
+    for (original, marked, message), single in zip(subjects, cycle(averages.alike)):
+        tilt, lines = folded(luma(marked))
+        for source, known in ("", sync), (ALONE, strongest(lines)):
+            pattern, fitted = shaped(marked, laid(known, tilt, shift(lines, known, tilt)))
+            for row, strength in STRENGTHS.items():
+                after = changed(marked, -(level(strength) if strength else fitted) * pattern)
+                yield Attempt(f"subtracted {row}{source}", after, message, psnr(marked, after))
+        for source, (tilt, lines) in ("", different), (ALIKE, same), (ALONE, single):
+            pattern, _ = shaped(original, laid(lines, tilt, int(rng.integers(PERIOD))))
+            after = changed(original, level(40) * pattern)
+            yield Attempt(ADDED + source, after, averages.message, psnr(original, after))
+
+
 Attack = Callable[[Averages, list[Subject], np.random.Generator], Iterator[Attempt]]
 ATTACKS: dict[Attack, dict[str, Row]] = {
     residual: {
         "nothing done": Row(),
         "subtracted": Row(0.98),
         "subtracted at 40 dB": Row(),
-        "added to unmarked pictures at 40 dB": Row(0.01, -3, forgery=True),
+        ADDED: Row(0.01, -3, forgery=True),
         "subtracted, originals known": Row(0.98),
         "subtracted at 40 dB, originals known": Row(),
-        "added to unmarked pictures at 40 dB, originals known": Row(0.01, -3, forgery=True),
+        f"{ADDED}, originals known": Row(0.01, -3, forgery=True),
     },
     spectrum: {
         "rotated only": Row(),
         "peaks cut": Row(0.90),
         "peaks cut, then rotated": Row(0.70),
-        "peaks of flattened spectra cut": Row(),
-        "peaks of flattened spectra cut, then rotated": Row(),
+        "peaks of flattened spectra cut": Row(0.90),
+        "peaks of flattened spectra cut, then rotated": Row(0.70),
         "peaks cut, originals known": Row(),
         "peaks cut, originals known, then rotated": Row(),
+    },
+    aligned: {
+        **{f"subtracted {row}{source}": Row() for source in ("", ALONE) for row in STRENGTHS},
+        **{ADDED + source: Row(level=-3, forgery=True) for source in ("", ALIKE, ALONE)},
     },
 }
 """Each attack, and the rows of its table."""
@@ -271,6 +317,72 @@ def changed(picture: Picture, change: Plane) -> Picture:
     return PIL.Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+def level(strength: float) -> float:
+    """Root mean square of a change at a PSNR, in grey levels."""
+    return float(255 / 10 ** (strength / 20))
+
+
+def high_passed(plane: Plane) -> tuple[Plane, Plane]:
+    """Where a mark shows, and how much happens around: about the mean of its size over 8 x 8 pixels."""
+    high = np.fft.irfft2(np.fft.rfft2(plane) * HIGH_PASS).astype(np.float32)
+    means = PIL.Image.fromarray(np.sqrt(np.abs(high))).reduce(8)
+    return high, 1.4 * np.asarray(means.resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR)) ** 2
+
+
+def folded(plane: Plane) -> Fold:
+    """The tilt of a marked picture, in which its lines are strongest, and these lines: complex64 of shape (lines,)."""
+    high, activity = high_passed(plane)
+    spectrum = np.fft.rfft2(high / (1 + activity) ** 1.5)
+    power = np.abs(spectrum).astype(np.float32) ** 2
+    flat = np.fft.irfft2(spectrum * np.sqrt(over_surroundings(power) / (power + 1e-9))).astype(np.float32)
+    lines = np.take_along_axis(np.fft.fft(fold(flat, STEPS, PERIOD)), PLACES, 1)
+    tilt = int(np.abs(lines).sum(axis=1).argmax())
+    lines = lines[tilt] / np.median(np.abs(lines[tilt]))
+    return tilt, (lines * np.minimum(1, 6 / np.maximum(np.abs(lines), 1))).astype(np.complex64)
+
+
+def shift(lines: Lines, known: Lines, tilt: int) -> int:
+    """By how much lines lie further in the cycle than known ones, by cross-correlation."""
+    products = np.zeros(PERIOD, np.complex64)
+    products[PLACES[tilt]] = lines * known.conj()
+    return int(np.fft.ifft(products).real.argmax())
+
+
+def overlaid(folds: list[Fold]) -> tuple[Lines, Fold]:
+    """Lays folded pictures over each other: the sync lines of them all; and the mean of those of one tilt."""
+    tilts, lines = (np.array(part) for part in zip(*folds, strict=True))
+    sync = strongest(lines[0])
+    for _ in range(3):
+        for n, tilt in enumerate(tilts):
+            lines[n] *= np.exp(2j * np.pi / PERIOD * PLACES[tilt] * shift(lines[n], sync, tilt))
+        sync = strongest(lines.mean(axis=0))
+    return sync, (tilts[0], lines[tilts == tilts[0]].mean(axis=0))
+
+
+def strongest(lines: Lines) -> Lines:
+    """The strongest lines, as many as there are sync lines and all alike as these are; 0 elsewhere."""
+    size = np.abs(lines)
+    return np.where(size >= np.sort(size)[-SYNC_LINES], lines / np.maximum(size, 1e-9), 0).astype(np.complex64)
+
+
+def laid(lines: Lines, tilt: int, start: int) -> Plane:
+    """The pattern with these lines on a picture."""
+    spectrum = np.zeros(PERIOD, np.complex64)
+    spectrum[PLACES[tilt]] = lines * np.exp(-2j * np.pi / PERIOD * PLACES[tilt] * start)
+    y, x = np.indices((SIDE, SIDE))
+    pattern: Plane = np.fft.ifft(spectrum, norm="forward").real[(x + STEPS[tilt] * y) % PERIOD].astype(np.float32)
+    return pattern
+
+
+def shaped(picture: Picture, pattern: Plane) -> tuple[Plane, float]:
+    """A pattern as it is hidden in a picture, of unit mean square; and how strong it is there, by least squares."""
+    high, activity = high_passed(luma(picture))
+    change = pattern * (0.5 + 0.35 * activity**0.75)
+    change /= np.sqrt(np.mean(change**2))
+    seen = high_passed(change)[0] / (1 + activity)
+    return change, float(np.sum(high / (1 + activity) * seen) / np.sum(seen * seen))
+
+
 def over_surroundings(power: Plane) -> Plane:
     """A power spectrum over its smooth course: the geometric means of cells, interpolated."""
     logs = np.log(power + np.float32(1e-9))
@@ -302,10 +414,7 @@ def summary(attack: Attack, trials: list[dict[str, Any]]) -> list[dict[str, Any]
         found = sum(by_key.values())
         rate = found / len(chosen)
         reached = None if row.target is None else rate <= row.target if row.forgery else rate >= row.target
-        medians = {}
-        for column in ("log10_p", "psnr", "height"):
-            numbers = [t[column] for t in chosen if t[column] is not None]
-            medians[f"median_{column}"] = statistics.median(numbers) if numbers else None
+        columns = {name: [t[name] for t in chosen if t[name] is not None] for name in ("log10_p", "psnr", "height")}
         entries.append(
             {
                 "row": name,
@@ -317,7 +426,7 @@ def summary(attack: Attack, trials: list[dict[str, Any]]) -> list[dict[str, Any]
                 "interval_95": clopper_pearson(found, len(chosen)),
                 "found_by_key": list(by_key.values()),
                 "exact": sum(t["exact"] for t in chosen),
-                **medians,
+                **{f"median_{name}": statistics.median(c) if c else None for name, c in columns.items()},
             }
         )
     return entries
@@ -339,8 +448,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         for entry in entries:
             low, high = entry["interval_95"]
             found = f"{entry['found']} / {entry['trials']} = {percent(entry['rate'])} % at 1e{entry['level']}"
-            height = "-" if entry["median_height"] is None else f"{entry['median_height']:.1f}"
-            change = "-" if entry["median_psnr"] is None else f"{entry['median_psnr']:.1f}"
+            change, height = ("-" if n is None else f"{n:.1f}" for n in (entry["median_psnr"], entry["median_height"]))
             lines.append(
                 f"| {entry['row']} | {found} | {percent(low)} to {percent(high)} % | {_target(entry)} "
                 f"| {entry['exact']} | {entry['median_log10_p']:.0f} | {change} | {height} |"

@@ -52,6 +52,15 @@ def log_rademacher_energy(energy: float, count: int) -> float:
     return min(0.0, 0.5 * (count * math.log(energy / count) - (energy - count)))
 
 
+def log_rademacher_sum(z: float) -> float:
+    """Bound on P(t >= z), z > 0, for a unit-variance Rademacher sum t.
+
+    The lesser of exp(-z^2 / 2) (Hoeffding) and c phi(z) / z, above c P(N(0, 1) >= z) with c = 1 / (4 P(N >= sqrt 2)) =
+    3.178 (Bentkus and Dzindzalieta, "A tight Gaussian bound for weighted sums of Rademacher random variables", 2015).
+    """
+    return -z * z / 2 - max(0.0, math.log(z * math.sqrt(2 * math.pi) / 3.179))
+
+
 def log_rademacher_message(half_z_squared: float, log_messages: float) -> float:
     """Bound on P(any of M messages reaches z), each a unit-variance Rademacher sum: M exp(-z^2 / 2).
 

@@ -22,7 +22,7 @@ import torch
 
 import watermark
 from watermark.image import batch, geometry
-from watermark.image.perceptual import HIGH_PASS, Statistics
+from watermark.image.perceptual import HIGH_PASS
 from watermark.ops import batch as ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -140,8 +140,9 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
     pixels = pictures(size, count, device)
     factor = geometry.reduction(*size)
     canvas = batch.Canvas(pixels)
-    high, means = ops.high_pass(pixels, factor, HIGH_PASS)
-    weight = Statistics.of(means).detector_weight()
+    limits = geometry.EDGE, geometry.SMOOTHING
+    high, power = ops.limited_high_pass(pixels, factor, *limits)
+    weight = geometry.evening(power)
     y = ops.whiten(high.clone(), weight)
     readings = batch.DeviceReadings(pixels)
     field, _ = readings._field(range(count))
@@ -149,7 +150,7 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
     rows = np.repeat(np.arange(count), geometry.PEAKS)
     starts = np.broadcast_to(np.eye(2), (len(rows), 2, 2))
     frequencies = sync.lines / geometry.TILE
-    cycles, strides = np.ones((count, geometry.PERIOD), np.float32), np.full(count, 2353)
+    cycles, strides = np.ones((count, 1, geometry.PERIOD), np.float32), np.full(count, 2353)
     few = np.arange(count).repeat(9)
     matrices = np.broadcast_to(np.eye(2), (len(few), 2, 2))
     turns = np.broadcast_to(sync.phases.conj(), (len(few), len(frequencies)))
@@ -158,7 +159,7 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
         "statistics": (lambda: ops.statistics(pixels, factor, HIGH_PASS), picture),
         "amplitudes": (lambda: batch.Canvas(pixels), picture),
         "add_pattern": (lambda: canvas.marked(cycles, strides, [1.0] * count), 2 * picture),
-        "high_pass": (lambda: ops.high_pass(pixels, factor, HIGH_PASS), picture + luma),
+        "high_pass": (lambda: ops.limited_high_pass(pixels, factor, *limits), picture + luma),
         "whiten": (lambda: ops.whiten(high, weight), 2 * luma),
         "fold": (lambda: ops.fold(y, geometry.STEPS, geometry.PERIOD), luma),
         "aligned looks": (lambda: batch.DeviceReadings(pixels)._tiles, picture),

@@ -60,7 +60,7 @@ struct LumaKernel {
   }
 };
 
-constexpr int batch_reach = 16;
+constexpr int batch_reach = 28;
 
 // Gaussian low-pass of one tile of an image.
 struct SmoothTile {
@@ -69,12 +69,14 @@ struct SmoothTile {
   float middle[tall][wide + 2 * batch_reach];
   float low[tall][wide];
 
-  WM_INLINE void fill(const Block<threads>& block, const float* image, int64_t height, int64_t width, int64_t top,
-                      int64_t left, const float* taps, int count) {
+  // value(y, x): a pixel of the image.
+  template <class F>
+  WM_INLINE void fill(const Block<threads>& block, F value, int64_t height, int64_t width, int64_t top, int64_t left,
+                      const float* taps, int count) {
     const int reach = count - 1, across = wide + 2 * reach;
     block.each_of((tall + 2 * reach) * across, [&](int64_t i) {
       const int64_t row = i / across, column = i % across;
-      in[row][column] = image[mirrored(top + row - reach, height) * width + mirrored(left + column - reach, width)];
+      in[row][column] = value(mirrored(top + row - reach, height), mirrored(left + column - reach, width));
     });
     block.each_of(tall * across, [&](int64_t i) {
       const int64_t row = i / across + reach, column = i % across;
@@ -118,7 +120,10 @@ struct BlurKernel {
 
   WM_INLINE void operator()(const Block<threads>& block, Shared& s) const {
     const TilePlace at = tile_place(block.index, height, width);
-    s.fill(block, in + at.item * height * width, height, width, at.top, at.left, taps, weights);
+    const float* image = in + at.item * height * width;
+    s.fill(
+        block, [&](int64_t y, int64_t x) { return image[y * width + x]; }, height, width, at.top, at.left, taps,
+        weights);
     block.each_of(SmoothTile::tall * SmoothTile::wide, [&](int64_t i) {
       const int64_t y = at.top + i / SmoothTile::wide, x = at.left + i % SmoothTile::wide;
       if (y < height && x < width)
@@ -127,7 +132,31 @@ struct BlurKernel {
   }
 };
 
-// high = luma - its low-pass (not kept if null), and per cell the means of sqrt|high|, high^2 and luma.
+// The cells of a tile that lie in the image.
+struct CellsOfTile {
+  static constexpr int64_t down = SmoothTile::tall / cell, across = SmoothTile::wide / cell, count = down * across;
+  TilePlace at;
+  int64_t height, width;
+
+  // Mean of value(row, column) over cell i of the tile, each column first; to a map of the whole image.
+  template <class F>
+  WM_INLINE void mean(int64_t i, F value, float* map) const {
+    const int64_t r = i / across, c = i % across;
+    const int64_t bottom = at.top + (r + 1) * cell < height ? (r + 1) * cell : height - at.top;
+    const int64_t right = at.left + (c + 1) * cell < width ? (c + 1) * cell : width - at.left;
+    if (r * cell >= bottom || c * cell >= right) return;
+    float total = 0.0f;
+    for (int64_t x = c * cell; x < right; ++x) {
+      float line = 0.0f;
+      for (int64_t y = r * cell; y < bottom; ++y) line += value(y, x);
+      total = x == c * cell ? line : total + line;
+    }
+    const float size = static_cast<float>((bottom - r * cell) * (right - c * cell));
+    map[(at.top / cell + r) * ((width + cell - 1) / cell) + at.left / cell + c] = total / size;
+  }
+};
+
+// Per cell the means of sqrt|b|, b^2 and luma, b = luma without its low-pass.
 struct CellsKernel {
   static constexpr int threads = SmoothTile::threads;
   using Shared = SmoothTile;
@@ -135,38 +164,67 @@ struct CellsKernel {
   int64_t count, height, width;
   const float* taps;
   int weights;
-  float *high, *means;
+  float* means;
 
   WM_INLINE int64_t blocks() const { return tiles_of(count, height, width); }
 
   WM_INLINE void operator()(const Block<threads>& block, Shared& s) const {
-    constexpr int64_t tall = SmoothTile::tall, wide = SmoothTile::wide, cells_down = tall / cell,
-                      cells_across = wide / cell;
+    constexpr int64_t wide = SmoothTile::wide;
     const TilePlace at = tile_place(block.index, height, width);
-    s.fill(block, luma + at.item * height * width, height, width, at.top, at.left, taps, weights);
+    const float* image = luma + at.item * height * width;
+    s.fill(
+        block, [&](int64_t y, int64_t x) { return image[y * width + x]; }, height, width, at.top, at.left, taps,
+        weights);
     const int64_t reach = weights - 1;
-    block.each_of(tall * wide, [&](int64_t i) {
-      const int64_t row = i / wide, column = i % wide, y = at.top + row, x = at.left + column;
-      s.low[row][column] = s.in[row + reach][column + reach] - s.low[row][column];
-      if (high && y < height && x < width) high[(at.item * height + y) * width + x] = s.low[row][column];
+    block.each_of(SmoothTile::tall * wide, [&](int64_t i) {
+      s.low[i / wide][i % wide] = s.in[i / wide + reach][i % wide + reach] - s.low[i / wide][i % wide];
     });
-    const int64_t down = (height + cell - 1) / cell, across = (width + cell - 1) / cell;
-    block.each_of(3 * cells_down * cells_across, [&](int64_t i) {
-      const int64_t map = i / (cells_down * cells_across), r = i / cells_across % cells_down, c = i % cells_across;
-      const int64_t bottom = at.top + (r + 1) * cell < height ? (r + 1) * cell : height - at.top;
-      const int64_t right = at.left + (c + 1) * cell < width ? (c + 1) * cell : width - at.left;
-      if (r * cell >= bottom || c * cell >= right) return;
-      float total = 0.0f;
-      for (int64_t x = c * cell; x < right; ++x) {
-        float line = 0.0f;
-        for (int64_t y = r * cell; y < bottom; ++y) {
-          const float h = s.low[y][x];
-          line += map == 0 ? square_root(magnitude(h)) : map == 1 ? h * h : s.in[y + reach][x + reach];
-        }
-        total = x == c * cell ? line : total + line;
+    const CellsOfTile cells{at, height, width};
+    const int64_t plane = ((height + cell - 1) / cell) * ((width + cell - 1) / cell);
+    block.each_of(3 * CellsOfTile::count, [&](int64_t i) {
+      const int64_t map = i / CellsOfTile::count;
+      const auto value = [&](int64_t y, int64_t x) {
+        const float h = s.low[y][x];
+        return map == 0 ? square_root(magnitude(h)) : map == 1 ? h * h : s.in[y + reach][x + reach];
+      };
+      cells.mean(i % CellsOfTile::count, value, means + (3 * at.item + map) * plane);
+    });
+  }
+};
+
+// What flows into each pixel from its neighbours, limited, then smoothed; and per cell the means of its squares.
+struct LimitedHighPassKernel {
+  static constexpr int threads = SmoothTile::threads;
+  using Shared = SmoothTile;
+  const float* luma;
+  int64_t count, height, width;
+  float limit;
+  const float* taps;
+  int weights;
+  float *high, *power;
+
+  WM_INLINE int64_t blocks() const { return tiles_of(count, height, width); }
+
+  WM_INLINE void operator()(const Block<threads>& block, Shared& s) const {
+    constexpr int64_t wide = SmoothTile::wide;
+    const TilePlace at = tile_place(block.index, height, width);
+    const float* image = luma + at.item * height * width;
+    const auto flow = [&](int64_t y, int64_t x) {
+      const float* p = image + y * width + x;
+      const float v = *p, above = y > 0 ? p[-width] : v, below = y + 1 < height ? p[width] : v;
+      const float left = x > 0 ? p[-1] : v, right = x + 1 < width ? p[1] : v;
+      return clamp(v - above, limit) + clamp(v - below, limit) + clamp(v - left, limit) + clamp(v - right, limit);
+    };
+    s.fill(block, flow, height, width, at.top, at.left, taps, weights);
+    const CellsOfTile cells{at, height, width};
+    const int64_t plane = ((height + cell - 1) / cell) * ((width + cell - 1) / cell);
+    block.each([&](int thread) {
+      for (int64_t i = thread; i < SmoothTile::tall * wide; i += threads) {
+        const int64_t y = at.top + i / wide, x = at.left + i % wide;
+        if (y < height && x < width) high[(at.item * height + y) * width + x] = s.low[i / wide][i % wide];
       }
-      const float size = static_cast<float>((bottom - r * cell) * (right - c * cell));
-      means[((at.item * 3 + map) * down + at.top / cell + r) * across + at.left / cell + c] = total / size;
+      const auto square = [&](int64_t y, int64_t x) { return s.low[y][x] * s.low[y][x]; };
+      for (int64_t i = thread; i < CellsOfTile::count; i += threads) cells.mean(i, square, power + at.item * plane);
     });
   }
 };

@@ -254,7 +254,58 @@ static inline void cells(const float* y, const float* low, int64_t height, int64
   }
 }
 
-// The same for eight neighbours: all lie within the eight cells from `first` on, since a cell is no smaller than 4 pixels.
+// Rows [begin, end) of what flows into each pixel from its four neighbours, where no difference counts more than `limit`.
+static inline void limited_flow(const float* y, int64_t height, int64_t width, float limit, int64_t begin, int64_t end,
+                                float* out) {
+  for (int64_t j = begin; j < end; ++j) {
+    const float *row = y + j * width, *above = j > 0 ? row - width : row, *below = j + 1 < height ? row + width : row;
+    float* to = out + j * width;
+#define WM_FLOW(T, x)                                                                                                 \
+  const T v = load<T>(row + x);                                                                                       \
+  store(to + x, clamp(v - load<T>(above + x), limit) + clamp(v - load<T>(below + x), limit) +                         \
+                    clamp(v - load<T>(row + x - 1), limit) + clamp(v - load<T>(row + x + 1), limit))
+    const auto at_border = [&](int64_t x) {
+      const float v = row[x], left = x > 0 ? row[x - 1] : v, right = x + 1 < width ? row[x + 1] : v;
+      to[x] = clamp(v - above[x], limit) + clamp(v - below[x], limit) + clamp(v - left, limit) + clamp(v - right, limit);
+    };
+    at_border(0);
+    int64_t x = 1;
+    for (; x + 8 < width; x += 8) {
+      WM_FLOW(f32x8, x);
+    }
+    for (; x + 1 < width; ++x) {
+      WM_FLOW(float, x);
+    }
+    if (width > 1) at_border(width - 1);
+#undef WM_FLOW
+  }
+}
+
+// Cell rows [begin, end): means of squares. scratch: width floats.
+static inline void power(const float* high, int64_t height, int64_t width, int64_t begin, int64_t end, float* out,
+                         float* scratch) {
+  const int64_t across = (width + cell - 1) / cell;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t first = row * cell, last = first + cell < height ? first + cell : height;
+#define WM_SQUARES(T, x)                                     \
+  T total = {};                                              \
+  for (int64_t j = first; j < last; ++j) {                   \
+    const T v = load<T>(high + j * width + x);               \
+    total += v * v;                                          \
+  }                                                          \
+  store(scratch + x, total)
+    WM_ROW(width, WM_SQUARES)
+#undef WM_SQUARES
+    for (int64_t column = 0; column < across; ++column) {
+      const int64_t left = column * cell, right = left + cell < width ? left + cell : width;
+      float total = scratch[left];
+      for (int64_t x = left + 1; x < right; ++x) total += scratch[x];
+      out[row * across + column] = total / static_cast<float>((last - first) * (right - left));
+    }
+  }
+}
+
+// `Between` for eight neighbours: all lie within the eight cells from `first` on, since a cell is no smaller than 4 pixels.
 struct Between8 {
   int64_t first;
   i32x8 offset;

@@ -15,21 +15,25 @@ import numpy as np
 
 from watermark._cache import cached_property
 from watermark.errors import MediaError
+from watermark.image import binding
 from watermark.image.geometry import (
     ALIGNED_CHANCE,
     ALIGNED_PLACED,
     ALIGNED_TESTED,
     DIHEDRAL,
+    EDGE,
     GRID,
     PEAKS,
     PERIOD,
     SCALES,
+    SMOOTHING,
     STEPS,
     TILE,
     TILTS,
     TOP,
     Candidate,
     Readings,
+    evening,
     hypotheses,
     in_periods,
     limited,
@@ -43,13 +47,14 @@ from watermark.image.perceptual import HIGH_PASS, Statistics, rms
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
 from watermark.ops._native import core, is_cuda
+from watermark.ops.picture import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from watermark.image.geometry import Lines, Matrix, Spectra, Sync, Turns
+    from watermark.image.geometry import Lines, Matrix, Parts, Spectra, Sync, Turns
 
 Tensor = Any
 _Result = TypeVar("_Result")
@@ -176,7 +181,8 @@ class Canvas:
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[2:])
-        maps = Statistics.of(ops.statistics(pixels, self._factor, HIGH_PASS))
+        means = ops.statistics(pixels, self._factor, HIGH_PASS)
+        maps, self._luma = Statistics.of(means), means[:, 2]
         self._amplitude = maps.visibility()
         self._strength = rms(self._amplitude)
         self._evidence = maps.expected_evidence(self._amplitude)
@@ -191,10 +197,12 @@ class Canvas:
         return ops.to_host(self._pixels[:, :, :: steps[0], :: steps[1]].permute(0, 2, 3, 1).contiguous())
 
     def marked(self, cycles: NDArray[np.float32], steps: Lines, gains: Sequence[float]) -> Tensor:
-        """Copies with patterns, shape (n, PERIOD), of these steps and gains."""
+        """Copies with patterns, (n, 1 or 2, PERIOD), of these steps and gains; the second of two binds."""
         gain = ops.to_device(np.array(gains, np.float32), self._pixels)
         amplitudes = (self._amplitude * gain[:, None, None])[:, None]
-        return ops.add_pattern(self._pixels, cycles[:, None], steps, amplitudes, self._factor)
+        if cycles.shape[1] == 2:
+            amplitudes = amplitudes * binding.layers(binding.field(self._luma, 1.0))
+        return ops.add_pattern(self._pixels, cycles, steps, amplitudes, self._factor)
 
 
 class DeviceReadings(Readings):
@@ -208,6 +216,7 @@ class DeviceReadings(Readings):
         count, _, height, width = pixels.shape
         super().__init__(height, width, count)
         self._pixels = pixels
+        self._reduced: tuple[list[int], Tensor] | None = None
         self._searched: tuple[list[int], _Field] | None = None
 
     @cached_property
@@ -251,14 +260,20 @@ class DeviceReadings(Readings):
             for row in zip(way, shift.tolist(), z, read, strict=True)
         ]
 
+    def _seen(self, rows: Sequence[int]) -> tuple[Tensor, Lines]:
+        """Whitened pictures at the scale of the search, and where `rows` are among them."""
+        if self._search_factor == self._factor:
+            return self._whitened, np.array(rows, np.int64)
+        if self._reduced is None or not set(rows) <= set(self._reduced[0]):
+            self._reduced = list(dict.fromkeys(rows)), _whitened(_chosen(self._pixels, rows), self._search_factor)
+        known, y = self._reduced
+        return y, np.array([known.index(row) for row in rows], np.int64)
+
     def _field(self, rows: Sequence[int]) -> tuple[_Field, Lines]:
         """What a search needs of pictures, and where `rows` are in it."""
         if self._searched is None or not set(rows) <= set(self._searched[0]):
-            if self._search_factor == self._factor:
-                y = self._whitened if len(rows) == self.count else _chosen(self._whitened, rows)
-            else:
-                y = _whitened(_chosen(self._pixels, rows), self._search_factor)
-            self._searched = list(rows), _Field(y)
+            y, places = self._seen(rows)
+            self._searched = list(rows), _Field(y if len(rows) == len(y) else _chosen(y, places))
         known, found = self._searched
         return found, np.array([known.index(row) for row in rows], np.int64)
 
@@ -305,13 +320,22 @@ class DeviceReadings(Readings):
         found = iter(self._in_parts(sync, lines, owners, [at for mine in candidates for at in mine]))
         return [[next(found) for _ in mine] for mine in candidates]
 
-    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> Spectra:
-        import torch
+    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> tuple[Spectra, list[Parts]]:
+        y, places = self._seen(rows.tolist())
+        waves = ops.demodulate(y, places, frequencies) * ops.to_device(turns, y)[..., None, None]
+        through = list(map(parts, waves, frequencies))
+        return _spectra(ops.displace(y, places, _maps(through))), through
 
-        field, places = self._field(rows.tolist())
-        waves = ops.demodulate(field.y, places, frequencies) * ops.to_device(turns, field.y)[..., None, None]
-        maps = [torch.cat([moves, weight[None]]) for moves, weight in map(parts, waves, frequencies)]
-        return _spectra(ops.displace(field.y, places, torch.stack(maps)))
+    def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
+        y, [place] = self._seen([row])
+        luma = ops.statistics(self._pixels[row : row + 1], self._search_factor, HIGH_PASS)[0, 2]
+        maps = probes(luma).repeat_interleave(CELL, -2).repeat_interleave(CELL, -1)
+        seen = y[int(place)] * maps[:, : y.shape[1], : y.shape[2]]
+        count = len(seen)
+        if parts is not None:
+            seen = ops.displace(seen, np.arange(count), _maps([parts] * count))
+        values = ops.spectrum(seen)
+        return (values, ops.noise(values[-1:]).expand(count, -1, -1).contiguous()), count
 
     def presence(
         self, rows: Sequence[int], candidates: Sequence[Candidate], samples: Sequence[NDArray[np.float32]]
@@ -324,8 +348,7 @@ class DeviceReadings(Readings):
                 continue
             y, places = self._whitened, np.array([rows[i] for i in mine], np.int64)
             if searched:
-                field, places = self._field([rows[i] for i in mine])
-                y = field.y
+                y, places = self._seen([rows[i] for i in mine])
             linear, offset = (np.array(a) for a in zip(*(in_periods(candidates[i]) for i in mine), strict=True))
             sums = ops.correlate_tile(y, places, np.array([samples[i] for i in mine]), linear, offset)
             found |= dict(zip(mine, ops.to_host(presence_scores(*sums)), strict=True))
@@ -357,10 +380,15 @@ def _sampled(spectra: Spectra, of: Lines, linear: Matrix, lines: Lines) -> Tenso
     return limited(ops.sample(values, level, of, linear, lines / TILE))
 
 
+def _maps(through: Sequence[Parts]) -> Tensor:
+    """Moves and weights of several pictures, as `ops.displace` takes them."""
+    return sys.modules["torch"].stack([sys.modules["torch"].cat([moves, weight[None]]) for moves, weight in through])
+
+
 def _whitened(pixels: Tensor, factor: float) -> Tensor:
     """Pictures as the detector sees them: reduced, high-passed, of even local variance."""
-    high, means = ops.high_pass(pixels, factor, HIGH_PASS)
-    return ops.whiten(high, Statistics.of(means).detector_weight())
+    high, power = ops.limited_high_pass(pixels, factor, EDGE, SMOOTHING)
+    return ops.whiten(high, evening(power))
 
 
 def _chosen(tensor: Tensor, rows: Iterable[int]) -> Tensor:

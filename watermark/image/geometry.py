@@ -9,35 +9,40 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS, Statistics, alike, library, mean_of, smooth
+from watermark.image.perceptual import HIGH_PASS, alike, library, mean_of, smooth
 from watermark.ops import lattice
 from watermark.ops.picture import (
+    CELL,
     REGION,
     correlate_tile,
     demodulate,
     displace,
     fold,
     gaussian_taps,
-    high_pass,
+    limited_high_pass,
     reduced_shape,
+    statistics,
     whiten,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Lines = NDArray[np.int64]
     Matrix = NDArray[np.float64]
     Turns = NDArray[np.complex64]
+    Floats = NDArray[np.float32]
+    Parts = tuple[Any, Any]  # moves and weights, arrays or tensors
+    Probes = Callable[[Any, float], Any]
     Spectra = Any  # with their noise maps: a list of pairs of arrays, or a pair of tensors
 
 SHORT_SIDE = 512
@@ -53,6 +58,8 @@ PRESENCE_CELL = REGION
 PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
+EDGE, SMOOTHING = 3.0, 1.0  # the most that a difference of neighbours counts, in grey levels; pixels
+_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which the variance is made even; deviation where nothing happens
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 PEAKS, _PLACED, TESTED = 48, 6, 3
@@ -148,6 +155,7 @@ class Candidate:
         factor: Pixels of the picture per pixel of its reduced form.
         chance: Value of `sync` that one picture in ten without the mark exceeds where this was found.
         origin: Pixel (x, y) of the reduced picture from which phases count: it lies at -`shift` in the tile.
+        parts: Moves and weights that the picture was read through (`displace`); None: as it is.
     """
 
     linear: Matrix
@@ -157,6 +165,7 @@ class Candidate:
     factor: float
     chance: float
     origin: tuple[float, float]
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -246,8 +255,15 @@ class Readings(ABC):
         """Spectra with their noise maps, and which of them belong to `rows`."""
 
     @abstractmethod
-    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> Spectra:
+    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> tuple[Spectra, Sequence[Parts]]:
         """Spectra of pictures moved and weighted by what lines at `frequencies`, (m, k, 2), say of their parts."""
+
+    @abstractmethod
+    def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
+        """Spectra of a picture times maps, which are made of its luma over cells; and how many there are.
+
+        They share the noise map of the last.
+        """
 
     @abstractmethod
     def _peaks(self, sync: Sync, stretches: slice, rows: Sequence[int]) -> tuple[Lines, Matrix, Matrix]:
@@ -322,10 +338,33 @@ class Readings(ABC):
         [(_, shift)] = self._agreements(spectra, of, linear, sync)
         frequencies = sync.lines / TILE @ linear.swapaxes(1, 2)
         phases = sync.phases.conj() * np.exp(2j * np.pi * (frequencies @ np.array(self._centre)))
-        parts = self._unwarped(np.array(rows, np.int64), frequencies, _derotate(phases, sync.lines, shift))
+        turns = _derotate(phases, sync.lines, shift)
+        spectra, through = self._unwarped(np.array(rows, np.int64), frequencies, turns)
         each = np.arange(len(candidates))
-        [(z, shift)] = self._agreements(parts, each, linear, sync)
-        return self._at(parts, each, linear, shift, z, lines, [at.chance for at in candidates])
+        [(z, shift)] = self._agreements(spectra, each, linear, sync)
+        found = self._at(spectra, each, linear, shift, z, lines, [at.chance for at in candidates])
+        return [replace(at, parts=moved) for at, moved in zip(found, through, strict=True)]
+
+    def through(self, row: int, candidate: Candidate, lines: Lines, probes: Probes) -> Turns:
+        """Lines of a picture times maps that are made of it.
+
+        Args:
+            row: The picture.
+            candidate: Where the lines lie.
+            lines: Integer frequencies in the tile.
+            probes: Called with luma (0 to 255) on the grid of 4 x 4 pixel cells, and the number of pixels per pixel of
+                the mark's frame; returns k maps on that grid.
+
+        Returns:
+            Values normalised by one noise for all maps, limited and de-rotated: complex64 of shape (k, lines).
+        """
+        ratio = self._search_factor / candidate.factor
+        linear = candidate.linear * ratio
+        scale = 1 / math.sqrt(abs(np.linalg.det(linear)))
+        spectra, count = self._probed(row, lambda luma: probes(luma, scale), candidate.parts)
+        origin = (np.array(self._centre) + 0.5) * ratio - 0.5
+        shift = candidate.shift - candidate.linear.T @ (origin - candidate.origin) / TILE
+        return self._read(spectra, np.arange(count), np.array([linear] * count), lines, np.array([shift] * count))
 
     def _at(
         self,
@@ -377,8 +416,8 @@ class Reading(Readings):
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
         if factor not in self._seen:
-            high, means = high_pass(self._pixels, factor, HIGH_PASS)
-            self._seen[factor] = whiten(high, Statistics.of(means).detector_weight())
+            high, power = limited_high_pass(self._pixels, factor, EDGE, SMOOTHING)
+            self._seen[factor] = whiten(high, evening(power))
         return self._seen[factor]
 
     def presence(
@@ -429,13 +468,24 @@ class Reading(Readings):
         """See `Readings.in_parts`."""
         return [(self._in_parts(sync, lines, rows, [at])[0] for at in mine) for mine in candidates]
 
-    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> Spectra:
+    def _unwarped(self, rows: Lines, frequencies: Matrix, turns: Turns) -> tuple[Spectra, list[Parts]]:
         y = self._whitened(self._search_factor)
-        found = []
+        found, through = [], []
         for f, turn in zip(frequencies, turns, strict=True):
-            spectrum = lattice.spectrum(displace(y, *parts(demodulate(y, f) * turn[:, None, None], f)))
+            through.append(parts(demodulate(y, f) * turn[:, None, None], f))
+            spectrum = lattice.spectrum(displace(y, *through[-1]))
             found.append((spectrum, lattice.noise(spectrum)))
-        return found
+        return found, through
+
+    def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
+        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[2]
+        height, width = y.shape
+        seen = [y * m.repeat(CELL, 0).repeat(CELL, 1)[:height, :width] for m in probes(luma)]
+        if parts is not None:
+            seen = [displace(part, *parts) for part in seen]
+        spectra = [lattice.spectrum(part) for part in seen]
+        noise = lattice.noise(spectra[-1])
+        return [(spectrum, noise) for spectrum in spectra], len(spectra)
 
     def _polished(
         self,
@@ -501,6 +551,11 @@ def _distinct(row: Lines, linear: Matrix, scores: Matrix) -> Lines:
         apart = np.minimum(np.abs(g - best).max(axis=1), np.abs(g + best).max(axis=1))
         rivals &= apart > 0.004 * size
     return np.asarray(order[kept])
+
+
+def evening(power: Any) -> Any:
+    """What makes the local variance of a high-pass even, from its means over cells; for arrays and for tensors."""
+    return 1 / library(power).sqrt(smooth(power, _SURROUNDINGS / CELL) + _FLAT * _FLAT)
 
 
 def in_periods(candidate: Candidate) -> tuple[Matrix, Matrix]:

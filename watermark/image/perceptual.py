@@ -41,6 +41,15 @@ def smooth(maps: Floats, sigma: float) -> Floats:
     return blur(maps, sigma) if maps.ndim == 2 else np.stack([blur(one, sigma) for one in maps])
 
 
+def slopes(maps: Floats) -> tuple[Floats, Floats]:
+    """Derivatives down and across."""
+    if isinstance(maps, np.ndarray):
+        down, across = np.gradient(maps, axis=(-2, -1))
+    else:
+        down, across = library(maps).gradient(maps, dim=(-2, -1))
+    return down, across
+
+
 def mean_of(maps: Floats) -> Any:
     """The mean of one picture, or those of many, which then lie along the first of three axes."""
     return maps.mean() if isinstance(maps, np.ndarray) else maps.mean((-2, -1), keepdim=True)
@@ -73,12 +82,6 @@ class Statistics:
         smooth_root = smooth(root, 3.6 / CELL)
         return cls(smooth(square, 6 / CELL), 1.4 * smooth_root * smooth_root, smooth(level, 4 / CELL))
 
-    def detector_weight(self) -> Floats:
-        """What the detector multiplies b by: (variance + 1.5^2)^(-3/4), on the cell grid."""
-        sqrt = library(self.variance).sqrt
-        deviation = sqrt(self.variance + _DETECTOR_NOISE)
-        return 1 / (deviation * sqrt(deviation))
-
     def visibility(self) -> Floats:
         """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
@@ -91,7 +94,9 @@ class Statistics:
 
     def expected_evidence(self, amplitude: Floats) -> Any:
         """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
-        weight = self.detector_weight()
+        sqrt = library(amplitude).sqrt
+        deviation = sqrt(self.variance + _DETECTOR_NOISE)
+        weight = 1 / (deviation * sqrt(deviation))
         noise = mean_of((self.variance + _ATTACK_NOISE) * weight * weight)
         size = math.prod(amplitude.shape[-2:])
-        return mean_of(amplitude * weight) / library(amplitude).sqrt(noise) * (CELL * math.sqrt(size))
+        return mean_of(amplitude * weight) / sqrt(noise) * (CELL * math.sqrt(size))

@@ -20,7 +20,7 @@ from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections, over_keys
 from watermark.errors import MediaError, ParameterError
-from watermark.image import batch
+from watermark.image import batch, binding
 from watermark.image.geometry import (
     ALIGNED_TESTED,
     PERIOD,
@@ -83,16 +83,23 @@ class SpectralParameters:
     Attributes:
         payload_bits: Net message bits, 0 to 128.
         strength: Amplitude relative to the visibility model; 1 is meant to be invisible in normal viewing. 0.25 to 4.
+        bind: Whether to tie the mark to the picture (`watermark.image.binding`). Where it was copied to another one it
+            is then rejected: p tests "not marked with this key, or marked for another picture", and
+            ``details["unbound_log10_p"]`` the former alone. A detector without it reads bound marks as well; one with
+            it accepts no others.
     """
 
     payload_bits: int = 64
     strength: float = 1.0
+    bind: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 0, 128))
         if isinstance(self.strength, bool) or not isinstance(self.strength, Real) or not 0.25 <= self.strength <= 4:
             raise ParameterError(f"strength is a factor from 0.25 to 4, not {self.strength!r}")
         object.__setattr__(self, "strength", float(self.strength))
+        if not isinstance(self.bind, bool):
+            raise ParameterError(f"bind is True or False, not {self.bind!r}")
 
 
 class _Tables(NamedTuple):
@@ -102,6 +109,7 @@ class _Tables(NamedTuple):
     lines: NDArray[np.int64]  # of the payload, two chips each
     symbol: NDArray[np.int64]  # which code symbol a chip repeats
     sign: NDArray[np.float32]  # keyed sign of a chip
+    second: NDArray[np.float32]  # keyed sign of a chip of the pattern that binds
     placement: Prf
 
 
@@ -150,6 +158,11 @@ class SpectralMark(MediaScheme):
         """Evidence that sync and message need together."""
         return _SYNC_NEEDS + self._code.frame.size * math.log(2) + 8
 
+    @cached_property
+    def _sync_share(self) -> float:
+        """Of the pattern's energy."""
+        return _SYNC_NEEDS / self._needs
+
     def _bind(self, key: Key) -> _Tables:
         lines = _band_lines()
         chosen = _choose_sync(lines, key.derive(_LABEL + "sync"))
@@ -164,6 +177,7 @@ class SpectralMark(MediaScheme):
             rest,
             symbol,
             payload.signs(chips, stream=1),
+            key.derive(_LABEL + "bind").signs(chips),
             key.derive(_LABEL + "placement"),
         )
 
@@ -188,12 +202,16 @@ class SpectralMark(MediaScheme):
         self._code.encode(payload)
         pixels = _pixels(media, _MARKED_SIDE)
         size = pixels.array.shape[:2]
-        maps = Statistics.of(statistics(pixels.array, reduction(*size), HIGH_PASS))
+        means = statistics(pixels.array, reduction(*size), HIGH_PASS)
+        maps = Statistics.of(means)
         amplitude = maps.visibility()
         amplitude *= self._gain(float(rms(amplitude)), float(maps.expected_evidence(amplitude)))
         step_y, step_x = _sampling(*size)
-        cycle, step = self._laid(payload, pixels.array[::step_y, ::step_x])
-        return pixels.restore(add_pattern(pixels.array, cycle[None], step, amplitude[None], reduction(*size)))
+        cycles, step = self._laid(payload, pixels.array[::step_y, ::step_x])
+        amplitudes = amplitude[None]
+        if self.parameters.bind:
+            amplitudes = amplitude * binding.layers(binding.field(means[2], 1.0))
+        return pixels.restore(add_pattern(pixels.array, cycles, step, amplitudes, reduction(*size)))
 
     def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> Any:
         """Marks many pictures, in their order, with one message or one per picture.
@@ -231,17 +249,18 @@ class SpectralMark(MediaScheme):
         return batch.stacked(marked) if batch.on_device(items) else marked
 
     def _laid(self, payload: bytes | None, samples: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
-        """The cycle of a picture, as key and picture place it, and its step."""
+        """The cycles of a picture's patterns, as key and picture place them, and their step."""
         tables = self._tables[0]
         number, start = _placement(tables.placement, samples)
-        return np.roll(self._cycle(payload, number), start), TILTS[number].step
-
-    def _cycle(self, payload: bytes | None, number: int) -> NDArray[np.float32]:
-        return _place(self._pattern(self._tables[0], self._code.encode(payload, number)), TILTS[number])
+        symbols, tilt = self._code.encode(payload, number), TILTS[number]
+        cycles = [_place(self._pattern(tables, symbols), tilt)]
+        if self.parameters.bind:
+            cycles.append(_place(_second(tables, symbols), tilt))
+        return np.roll(cycles, start, 1), tilt.step
 
     def _pattern(self, tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
         """The pattern's lines and their complex amplitudes, for unit mean square."""
-        share = _SYNC_NEEDS / self._needs
+        share = self._sync_share
         chips = (tables.sign * (1 - 2 * symbols[tables.symbol].astype(np.float32))).view(np.complex64)
         payload = chips * math.sqrt((1 - share) / len(chips))
         sync = tables.sync.phases * math.sqrt(2 * share / len(tables.sync.lines))
@@ -323,12 +342,19 @@ class SpectralMark(MediaScheme):
             maps = observation.presence(rows, [at for _, _, at in sure], samples)
             presence = dict(zip(rows, maps, strict=True))
         return [
-            self._verdict(tables, look, len(seen) - 1, presence.get(row), key_id)
+            self._verdict(tables, observation, row, look, len(seen) - 1, presence.get(row), key_id)
             for row, (look, seen) in enumerate(zip(best, looks, strict=True))
         ]
 
     def _verdict(
-        self, tables: _Tables, best: _Look, count: int, presence: NDArray[np.float32] | None, key_id: str
+        self,
+        tables: _Tables,
+        observation: Readings,
+        row: int,
+        best: _Look,
+        count: int,
+        presence: NDArray[np.float32] | None,
+        key_id: str,
     ) -> Detection:
         """The verdict after so many looks, of which this was the best."""
         details: dict[str, Any] = {"looks": count}
@@ -338,9 +364,14 @@ class SpectralMark(MediaScheme):
             details |= {"sync": at.sync, "linear": linear, "shift": at.shift, "factor": at.factor}
             if presence is not None:
                 details |= {"presence": presence, "presence_cell": PRESENCE_CELL * at.factor}
-        vouched = best.payload is not None and best.log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
+        log_p = best.log_p
+        if self.parameters.bind:
+            bound = self._bound(tables, observation, row, best)
+            details |= {"unbound_log10_p": log_p / LN10, "agreement": bound.agreement}
+            log_p = max(log_p, bound.log_p)
+        vouched = best.payload is not None and log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
         chips = len(tables.sign)
-        return Detection(self.name, key_id, best.log_p / LN10, best.score, chips, best.payload, vouched, details)
+        return Detection(self.name, key_id, log_p / LN10, best.score, chips, best.payload, vouched, details)
 
     def _looks(self, tables: _Tables, candidates: Iterable[Candidate], weight: float) -> Iterator[_Look]:
         """Tests candidates until one settles the matter."""
@@ -370,6 +401,18 @@ class SpectralMark(MediaScheme):
             if payload is not None and score > 0:
                 log_p = min(log_p, log_rademacher_message(score * score / 2, self._code.frame.log_messages))
         return _Look(min(0.0, log_p + math.log(2 / weight)), max(score, 0.0), payload, symbols, candidate)
+
+    def _bound(self, tables: _Tables, observation: Readings, row: int, look: _Look) -> binding.Binding:
+        """Whether the second pattern is there, too, and was made for this picture."""
+        if look.candidate is None or look.payload is None:
+            return binding.Binding(0.0, 0.0)
+        lines = observation.through(
+            row, look.candidate, tables.lines, lambda *seen: binding.probes(binding.field(*seen))
+        )
+        payload, second = lines.view(np.float32) * (1 - 2 * look.symbols[tables.symbol].astype(np.float32))
+        # What the payload's lines would hold if the sync lines had no energy, as the second pattern's do.
+        payload *= tables.sign / math.sqrt(1 - self._sync_share)
+        return binding.verdict(payload, second * tables.second)
 
 
 def _settled(look: _Look) -> bool:
@@ -419,6 +462,12 @@ def _choose_sync(lines: NDArray[np.int64], prf: Prf) -> NDArray[np.int64]:
         chosen.append(line)
         free &= (np.abs(x - x[line]) >= 2) | (np.abs(y - y[line]) >= 2)
     return np.array(chosen)
+
+
+def _second(tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
+    """The lines and amplitudes of the pattern that binds, for unit mean square. It depends on the message, too."""
+    chips = (tables.second * (1 - 2 * symbols[tables.symbol].astype(np.float32))).view(np.complex64)
+    return tables.lines, chips / np.float32(math.sqrt(len(chips)))
 
 
 def _place(pattern: tuple[NDArray[np.int64], NDArray[np.complex64]], tilt: Tilt) -> NDArray[np.float32]:

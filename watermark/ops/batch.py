@@ -86,41 +86,48 @@ def _constant(array: NDArray[Any], device: Any) -> Tensor:
     return torch.from_numpy(array.copy()).to(device)
 
 
-def high_pass(pixels: Tensor, factor: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """High-pass of reduced pictures' luma, and their local statistics.
+def statistics(pixels: Tensor, factor: float, sigma: float) -> Tensor:
+    """Local statistics of reduced pictures' luma, and of its high-pass.
 
     Args:
         pixels: uint8, uint16, float32 or float64 of shape (n, C, H, W), any strides.
         factor: At least 1.
-        sigma: Standard deviation of the low-pass, below 5.4 pixels of the reduced pictures.
+        sigma: Standard deviation of the low-pass, at most 9 pixels of the reduced pictures.
 
     Returns:
-        The high-pass, float32 of shape (n, h, w); and the means over cells, float32 of shape (n, 3, rows, columns).
+        Means over cells, float32 of shape (n, 3, rows, columns).
     """
-    high = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
-    return high, _statistics(pixels, factor, sigma, high)
-
-
-def statistics(pixels: Tensor, factor: float, sigma: float) -> Tensor:
-    """The second result of `high_pass` alone, for less."""
-    return _statistics(pixels, factor, sigma, None)
-
-
-def _statistics(pixels: Tensor, factor: float, sigma: float, high: Tensor | None) -> Tensor:
-    count = pixels.shape[0]
-    height, width = reduced_shape(pixels.shape[2:], factor)
-    luma = _empty(pixels, (count, height, width))
-    means = _empty(pixels, (count, 3, -(-height // CELL), -(-width // CELL)))
-    _call("statistics", pixels, factor, _taps(sigma, pixels.device), luma, high, means)
+    luma = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
+    means = _empty(pixels, (luma.shape[0], 3, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
+    _call("statistics", pixels, factor, _taps(sigma, pixels.device), luma, means)
     return means
 
 
+def limited_high_pass(pixels: Tensor, factor: float, limit: float, sigma: float) -> tuple[Tensor, Tensor]:
+    """High-pass of reduced pictures' luma that no edge dominates.
+
+    Args:
+        pixels: As in `statistics`.
+        factor: At least 1.
+        limit: Of the differences between neighbours, in grey levels.
+        sigma: Standard deviation of the smoothing, at most 9 pixels of the reduced pictures.
+
+    Returns:
+        The high-pass, float32 of shape (n, h, w); and the means of its squares over cells, (n, rows, columns).
+    """
+    luma = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
+    high = _empty(pixels, tuple(luma.shape))
+    power = _empty(pixels, (luma.shape[0], -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
+    _call("limited_high_pass", pixels, factor, limit, _taps(sigma, pixels.device), luma, high, power)
+    return high, power
+
+
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter: float32 of shape (n, h, w) in and out. Sigma is at most 5.3."""
-    images = images.contiguous()
-    out = _empty(images, tuple(images.shape))
-    _call("blur", images, _taps(sigma, images.device), out)
-    return out
+    """Gaussian filter: float32 of shape (..., h, w) in and out. Sigma is at most 9."""
+    stack = images.reshape(-1, *images.shape[-2:]).contiguous()
+    out = _empty(images, tuple(stack.shape))
+    _call("blur", stack, _taps(sigma, images.device), out)
+    return out.reshape(images.shape)
 
 
 def whiten(high: Tensor, weight: Tensor, *, clip: float = 3.0, taper: int = 10) -> Tensor:

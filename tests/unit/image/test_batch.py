@@ -189,7 +189,30 @@ def test_second_looks_read_in_parts(mark: spectral.SpectralMark, device: str) ->
         np.testing.assert_allclose(a.lines, b.lines, atol=2e-3)
         assert a.sync == pytest.approx(b.sync, abs=1e-3)
         assert (a.shift, a.factor, a.origin, a.chance) == (b.shift, b.factor, b.origin, b.chance)
+        assert a.parts is not None
+        assert b.parts is not None
+        for moved, other in zip(a.parts, b.parts, strict=True):
+            np.testing.assert_allclose(off(moved), other, atol=2e-3)
     assert batched.in_parts(*secrets, [0], [[]]) == [[]]
+
+
+def test_bound_marks(device: str) -> None:
+    mark = watermark.load("image.spectral", KEY, bind=True)
+    photos = [photo("astronaut.webp", 320, 480), photo("coffee.jpg", 320, 480)]
+    marked = mark.embed_batch([on(device, picture) for picture in photos], b"x")
+    expected = [mark.embed(picture, b"x") for picture in photos]
+    for found, picture in zip(marked, expected, strict=True):
+        assert_same_pixels(off(found), planes(picture))
+    copied = np.clip(photos[0].astype(int) + expected[1] - photos[1], 0, 255).astype(np.uint8)
+    pictures = [*expected, copied, turned(expected[0], 9), warped(expected[1]), photos[0]]
+    verdicts = mark.detect_batch([on(device, picture) for picture in pictures])
+    for found, picture in zip(verdicts, pictures, strict=True):
+        other = mark.detect(picture)
+        assert_same_verdict(found, other)
+        for name in ("unbound_log10_p", "agreement"):
+            assert found.details[name] == pytest.approx(other.details[name], rel=1e-3, abs=1e-3)
+    assert verdicts.payload_ok[0]
+    assert not verdicts.payload_ok[2]
 
 
 def test_one_picture_and_several_keys(device: str) -> None:

@@ -62,59 +62,62 @@ def assert_identical(results: list[list[np.ndarray]]) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+def same_statistics(pixels: np.ndarray, factor: float, tolerance: float) -> None:
+    means = picture.statistics(pixels, factor, 2.0)
+    expected = picture.statistics_reference(pixels, factor, 2.0)
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=tolerance)
+    for found, wanted in zip(
+        picture.limited_high_pass(pixels, factor, 3.0, 1.0),
+        picture.limited_high_pass_reference(pixels, factor, 3.0, 1.0),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=tolerance)
+
+
 def test_statistics_equal_the_reference(case: tuple[np.ndarray, float]) -> None:
-    high, means = picture.high_pass(*case, 2.0)
-    expected_high, expected_means = picture.high_pass_reference(*case, 2.0)
-    np.testing.assert_allclose(high, expected_high, atol=1e-4)
-    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=2e-4)
-    same = picture.statistics(*case, 2.0)
-    np.testing.assert_array_equal(same, means)
+    same_statistics(*case, 2e-4)
 
 
 @pytest.mark.parametrize("dtype", SAMPLES)
 def test_statistics_of_other_samples_equal_the_reference(case: tuple[np.ndarray, float], dtype: type) -> None:
-    pixels, factor = converted(case[0], dtype), case[1]
-    high, means = picture.high_pass(pixels, factor, 2.0)
-    expected_high, expected_means = picture.high_pass_reference(pixels, factor, 2.0)
-    np.testing.assert_allclose(high, expected_high, atol=2e-4)
-    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=5e-4)
+    same_statistics(converted(case[0], dtype), case[1], 5e-4)
 
 
-@pytest.mark.parametrize("shape", [(5, 300, 3), (300, 5, 1)])
+@pytest.mark.parametrize("shape", [(5, 300, 3), (300, 5, 1), (1, 1, 1)])
 def test_statistics_of_a_strip_thinner_than_one_reduced_pixel(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(9).integers(0, 256, shape).astype(np.uint8)
     assert 1 in picture.reduced_shape(shape, 7.3)
-    high, means = picture.high_pass(pixels, 7.3, 2.0)
-    expected_high, expected_means = picture.high_pass_reference(pixels, 7.3, 2.0)
-    np.testing.assert_allclose(high, expected_high, atol=2e-4)
-    np.testing.assert_allclose(means, expected_means, rtol=1e-5, atol=5e-4)
+    same_statistics(pixels, 7.3, 5e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, *SAMPLES])
 def test_statistics_are_bit_identical_everywhere(case: tuple[np.ndarray, float], dtype: type) -> None:
     pixels, factor = case if dtype is np.uint8 else (converted(case[0], dtype), case[1])
     height, width = picture.reduced_shape(pixels.shape, factor)
-    taps = picture.gaussian_taps(2.0)
-    results = []
-    for isa in _core.instruction_sets():
-        for threads in (1, 2, 3):
-            watermark.set_threads(threads)
-            means, high = (
-                np.empty((3, -(-height // 4), -(-width // 4)), np.float32),
-                np.empty((height, width), np.float32),
-            )
-            _core.statistics(pixels, factor, taps, means, height, width, high, isa=isa)
-            results.append([means, high])
-    watermark.set_threads(0)
-    assert_identical(results)
+    taps, cells = picture.gaussian_taps(2.0), (-(-height // 4), -(-width // 4))
+    means, high = np.empty((3, *cells), np.float32), np.empty((height, width), np.float32)
+    power = np.empty(cells, np.float32)
+    assert_identical(on_every_backend("statistics", pixels, factor, taps, height, width, outputs=[means]))
+    assert_identical(on_every_backend("limited_high_pass", pixels, factor, 3.0, taps, outputs=[high, power]))
 
 
 def test_reduction_keeps_the_mean_and_drops_uncovered_borders() -> None:
     assert picture.reduced_shape((1080, 1920), 1080 / 512) == (512, 910)
     flat = np.full((100, 150, 3), 77, np.uint8)
-    high, means = picture.high_pass(flat, 1.7, 2.0)
-    np.testing.assert_allclose(high, 0, atol=1e-4)
+    means = picture.statistics(flat, 1.7, 2.0)
+    np.testing.assert_allclose(means[0], 0, atol=2e-2)
     np.testing.assert_allclose(means[2], 77, rtol=1e-5)
+
+
+def test_an_edge_counts_no_more_than_the_limit() -> None:
+    rng = np.random.default_rng(10)
+    faint = rng.integers(-1, 2, (80, 90)) + 100
+    edge = faint + np.where(np.arange(90) < 40, 0, 100)
+    pictures = [np.repeat(p[:, :, None], 3, axis=2).astype(np.uint8) for p in (faint, edge)]
+    without, within = (picture.limited_high_pass(p, 1.0, 3.0, 1.0)[0] for p in pictures)
+    assert np.abs(within).max() < 3
+    np.testing.assert_allclose(within[:, :35], without[:, :35], atol=1e-5)
+    np.testing.assert_allclose(within[:, 45:], without[:, 45:], atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.9, 2.0, 6.0])
@@ -129,7 +132,7 @@ def test_blur_equals_the_reference_also_on_pictures_smaller_than_its_reach(
 
 
 def test_whiten_equals_the_reference_and_is_bit_identical(case: tuple[np.ndarray, float]) -> None:
-    high, _ = picture.high_pass(*case, 2.0)
+    high, _ = picture.limited_high_pass(*case, 3.0, 1.0)
     weight = grid(*case, 0.1, 1.0)
     windows = [picture.taper_window(size, 10) for size in high.shape]
     assert_identical(on_every_backend("whiten", high, weight, 3.0, *windows, outputs=[np.empty_like(high)]))
@@ -247,9 +250,10 @@ def test_strides_do_not_matter(dtype: type) -> None:
     for view in views:
         dense = np.ascontiguousarray(view)
         for a, b in zip(
-            picture.high_pass(view, 1.0, 2.0), picture.high_pass(dense, 1.0, 2.0),
+            [picture.statistics(view, 1.0, 2.0), *picture.limited_high_pass(view, 1.0, 3.0, 1.0)],
+            [picture.statistics(dense, 1.0, 2.0), *picture.limited_high_pass(dense, 1.0, 3.0, 1.0)],
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_array_equal(a, b)
         marked = picture.add_pattern(view, *pattern, 1.0)
         np.testing.assert_array_equal(marked, picture.add_pattern(dense, *pattern, 1.0))
@@ -260,9 +264,9 @@ def test_bounds_are_checked() -> None:
     pixels, small = np.zeros((40, 40, 3), np.uint8), np.zeros((8, 8), np.float32)
     taps, maps = picture.gaussian_taps(2.0), small[None]
     with pytest.raises(ValueError, match="fit"):
-        _core.statistics(pixels, 1.0, taps, np.empty((3, 11, 10), np.float32), 44, 40, None)
+        _core.statistics(pixels, 1.0, taps, 44, 40, np.empty((3, 11, 10), np.float32))
     with pytest.raises(ValueError, match="factor"):
-        _core.statistics(pixels, 0.5, taps, np.empty((3, 20, 20), np.float32), 80, 80, None)
+        _core.statistics(pixels, 0.5, taps, 80, 80, np.empty((3, 20, 20), np.float32))
     with pytest.raises(ValueError, match="shape"):
         _core.add_pattern(pixels, small[:1], 3, maps, 1.0, np.empty((40, 41, 3), np.uint8))
     with pytest.raises(ValueError, match="type"):
