@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS
+from watermark.image.perceptual import HIGH_PASS, LIMITED, detector_weight
 from watermark.ops import lattice
 from watermark.ops.picture import (
     CELL,
@@ -54,8 +54,6 @@ PRESENCE_CELL = REGION
 PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
-_EDGE, _SMOOTHING = 3.0, 1.0  # the most that a difference of neighbours counts, in grey levels; pixels
-_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which the variance is made even; deviation where nothing happens
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, _SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 _PEAKS, _PLACED, TESTED = 48, 6, 3
@@ -235,9 +233,8 @@ class Reading:
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
         if factor not in self._seen:
-            high, power = limited_high_pass(self._pixels, factor, _EDGE, _SMOOTHING)
-            deviation = np.sqrt(blur(power, _SURROUNDINGS / CELL) + np.float32(_FLAT * _FLAT))
-            self._seen[factor] = whiten(high, 1 / deviation)
+            high, power = limited_high_pass(self._pixels, factor, *LIMITED)
+            self._seen[factor] = whiten(high, detector_weight(power))
         return self._seen[factor]
 
     def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -333,7 +330,7 @@ class Reading:
         Returns:
             Values normalised by one noise for all maps, limited and de-rotated: complex64 of shape (k, lines).
         """
-        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[2]
+        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[1]
         (height, width), ratio = y.shape, self._search_factor / candidate.factor
         linear = candidate.linear * ratio
         maps = probes(luma, 1 / math.sqrt(abs(np.linalg.det(linear))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,45 +15,36 @@ if TYPE_CHECKING:
 
 HIGH_PASS = 2.0
 """Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
-_DETECTOR_NOISE = 1.5**2
-_ATTACK_NOISE = 9.0
+LIMITED = (3.0, 1.0)
+"""What a detector sees: `limited_high_pass` with this limit in grey levels and this smoothing in pixels."""
+_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which its variance is made even; deviation where nothing happens
+_RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; variance that an edit adds
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Maps of a picture at the mark's scale, on the grid of 4 x 4 pixel cells; b is its high-pass.
+def visibility(means: Floats) -> Floats:
+    """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-    Attributes:
-        variance: Local mean of b^2 (sigma 6 px).
-        activity: Local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise (sigma 3.6 px). Unlike the variance it
-            discounts lone edges, beside which a pattern would show as a halo.
-        level: Local luma (sigma 4 px).
+    Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
+    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise: unlike a variance it discounts lone edges, beside
+    which a pattern would show as a halo.
+
+    Args:
+        means: Over cells, of sqrt|b| and luma (0 to 255), b the high-pass: float32 of shape (2, rows, columns).
     """
+    root, level = blur(means[0], 3.6 / CELL), blur(means[1], 4 / CELL)
+    busy = np.sqrt(np.minimum(np.float32(1.4) * root * root, 16))
+    masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
+    darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * level, np.float32(0.6), 1)
+    return np.asarray(masking * darkness)
 
-    variance: Floats
-    activity: Floats
-    level: Floats
 
-    @classmethod
-    def of(cls, means: Floats) -> Statistics:
-        """From the means over cells of sqrt|b|, b^2 and luma: float32 of shape (3, rows, columns)."""
-        smooth_root = blur(means[0], 3.6 / CELL)
-        activity = np.float32(1.4) * smooth_root * smooth_root
-        return cls(blur(means[1], 6 / CELL), activity, blur(means[2], 4 / CELL))
+def detector_weight(power: Floats) -> Floats:
+    """What a detector multiplies the limited high-pass by, for even variance: on the cell grid, of its mean squares."""
+    return np.asarray(1 / np.sqrt(blur(power, _SURROUNDINGS / CELL) + np.float32(_FLAT * _FLAT)))
 
-    def visibility(self) -> Floats:
-        """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-        Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark.
-        """
-        busy = np.sqrt(np.minimum(self.activity, 16))
-        masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
-        darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * self.level, np.float32(0.6), 1)
-        return np.asarray(masking * darkness)
-
-    def expected_evidence(self, amplitude: Floats) -> float:
-        """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
-        deviation = np.sqrt(self.variance + np.float32(_DETECTOR_NOISE))
-        weight = 1 / (deviation * np.sqrt(deviation))
-        noise = np.sqrt(np.mean((self.variance + np.float32(_ATTACK_NOISE)) * weight * weight))
-        return float(np.mean(amplitude * weight) / noise * CELL * np.sqrt(amplitude.size))
+def expected_evidence(amplitude: Floats, power: Floats) -> float:
+    """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
+    weight = detector_weight(power)
+    noise = np.sqrt(np.mean((power + np.float32(_ATTACK_NOISE)) * weight * weight))
+    return float(_RESPONSE * np.mean(amplitude * weight) / noise * CELL * np.sqrt(amplitude.size))

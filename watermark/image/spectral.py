@@ -38,9 +38,9 @@ from watermark.image.geometry import (
     reduction,
     upright,
 )
-from watermark.image.perceptual import HIGH_PASS, Statistics
+from watermark.image.perceptual import HIGH_PASS, LIMITED, expected_evidence, visibility
 from watermark.media.pixels import Pixels
-from watermark.ops.picture import add_pattern, statistics
+from watermark.ops.picture import add_pattern, limited_high_pass, statistics
 from watermark.payload import Frame, SoftCode
 from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
@@ -64,9 +64,9 @@ _SYMBOLS = 512
 # energy as they need it, so that they fail together when a picture is edited ever more.
 _SYNC_NEEDS, _USUAL_NEEDS = 31.0, 95.0
 
-_EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims at, before any edit
-_GAIN = (0.85, 1.5)
-_PSNR = (38.6, 46.0)
+_EVIDENCE = 220.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
+_GAIN = (0.85, 1.6)
+_PSNR = (38.6, 48.0)
 
 # What each look of the detector may spend of the significance, fixed beforehand: 3/8 go to the aligned looks, 3/8 to
 # the hypotheses of both searches, 1/4 to second looks; within a look, half to the energy and half to the message test.
@@ -198,15 +198,14 @@ class SpectralMark(MediaScheme):
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
         means = statistics(pixels.array, factor, HIGH_PASS)
-        maps = Statistics.of(means)
-        amplitude = maps.visibility()
-        amplitude *= self._gain(maps, amplitude)
+        amplitude = visibility(means)
+        amplitude *= self._gain(amplitude, limited_high_pass(pixels.array, factor, *LIMITED)[1])
         number, start = _placement(tables.placement, pixels.array)
         symbols, tilt = self._code.encode(payload, number), TILTS[number]
         cycles, amplitudes = [_place(self._pattern(tables, symbols), tilt)], amplitude[None]
         if self.parameters.bind:
             cycles.append(_place(_second(tables, symbols), tilt))
-            amplitudes = amplitude * binding.layers(binding.field(means[2], 1.0))
+            amplitudes = amplitude * binding.layers(binding.field(means[1], 1.0))
         return pixels.restore(add_pattern(pixels.array, np.roll(cycles, start, 1), tilt.step, amplitudes, factor))
 
     def _pattern(self, tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
@@ -217,11 +216,11 @@ class SpectralMark(MediaScheme):
         sync = tables.sync.phases * math.sqrt(2 * share / len(tables.sync.lines))
         return np.concatenate([tables.lines, tables.sync.lines]), np.concatenate([payload, sync])
 
-    def _gain(self, maps: Statistics, amplitude: NDArray[np.float32]) -> float:
+    def _gain(self, amplitude: NDArray[np.float32], power: NDArray[np.float32]) -> float:
         """Strength that the detector needs, within the limits of visibility and of the picture's PSNR."""
         rms = float(np.sqrt(np.mean(amplitude * amplitude)))
         faintest, strongest = (255 / 10 ** (psnr / 20) / rms for psnr in reversed(_PSNR))
-        wanted = min(max(_EVIDENCE / maps.expected_evidence(amplitude), _GAIN[0]), _GAIN[1])
+        wanted = min(max(_EVIDENCE / expected_evidence(amplitude, power), _GAIN[0]), _GAIN[1])
         more = math.sqrt(max(self._needs / _USUAL_NEEDS, 1))
         return self.parameters.strength * min(max(wanted, faintest) * more, strongest)
 
