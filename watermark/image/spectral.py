@@ -1,7 +1,7 @@
 """The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after any affine change.
 
-The pattern has a square period of 97 pixels a side at a canonical size, so its spectrum is a lattice of about 840 lines
-between .045 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry;
+The pattern has a square period of 97 pixels a side at a canonical size, so its spectrum is a lattice of about 860 lines
+between .045 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a share of the energy and tell geometry;
 every other line carries two payload chips with keyed signs. A polar code spreads the message over 512 symbols of about
 three chips. The pattern is shaped by a visibility model; its tilt and its shift depend on key and picture.
 """
