@@ -1,8 +1,9 @@
-"""What do many marked pictures of one key give away? Attacks without the key that remove an image mark, or forge it.
+"""What do marked pictures give away? Attacks without the key that remove an image mark, or forge it.
 
-For each key, an attacker collects marked pictures of one size: crops of photos, anywhere and at various scales, each
-with a message of its own. What their averages tell is then tried on other photos. The attacker either holds the marked
-pictures alone, and sees the mark through a high-pass, or holds the originals as well, hence the very changes.
+For three of the attacks, an attacker collects many marked pictures of one key and one size: crops of photos, anywhere
+and at various scales, each with a message of its own. What their averages tell is then tried on other photos. The
+attacker either holds the marked pictures alone, and sees the mark through a high-pass, or holds the originals as well,
+hence the very changes.
 
 - *Residual*: the changes are averaged and subtracted from marked pictures, as strong as the mark is or at a PSNR of
   40 dB, or added to unmarked ones.
@@ -12,6 +13,11 @@ pictures alone, and sees the mark through a high-pass, or holds the originals as
   the strongest lines, which are the sync lines, folds are laid over each other and averaged. The sync lines are then
   subtracted from marked pictures, and all lines added to unmarked ones. Forgers also learn from pictures that carry one
   message, and both are tried with what a single picture shows.
+
+The fourth is about marks that are bound to their picture (``bind=True``), and needs one marked photo and its original:
+
+- *Copies*: the exact change to a photo is added to other pictures, among them views of the same scene. Genuine marks,
+  edited, show what telling them apart costs.
 
 Everything depends on ``--seed`` only::
 
@@ -27,18 +33,19 @@ import hashlib
 import os
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, cycle
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import _record
 import numpy as np
 import PIL.Image
+from _attempts import PAYLOAD_BITS, SCHEME, Attempt, Row
 from _intervals import clopper_pearson, percent
+from copies import COPIES, copies
 from numpy.typing import NDArray
 from robustness import LEFT_TO_RIGHT, Picture, psnr, rotate
 
@@ -46,7 +53,9 @@ import watermark
 from watermark.image.geometry import PERIOD, TILE, TILTS
 from watermark.ops.picture import fold
 
-SCHEME, PAYLOAD_BITS = "image.spectral", 64
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 SIDE = 512
 PEAKS, CELL = 80, 16
 """How many peaks are cut, and the size in bins of the cells that tell their surroundings."""
@@ -65,6 +74,8 @@ PLACES = np.array([tilt.places(LINES) for tilt in TILTS])
 SYNC_LINES = 32
 """How many lines are alike in all pictures, which is public."""
 STRENGTHS = {"as strong as fits": None, "at 49 dB": 49, "at 46 dB": 46, "at 43 dB": 43}
+MEDIANS = {"psnr": "PSNR of the change", "height": "height of peaks", "agreement": "agreement"}
+"""Columns of medians, where a table has any."""
 ADDED, ALIKE, ALONE = "added to unmarked pictures at 40 dB", ", one message in all", ", learnt from one picture"
 
 Plane = NDArray[np.floating[Any]]
@@ -96,38 +107,6 @@ class Averages(NamedTuple):
     folds: list[Fold]
     alike: list[Fold]
     message: bytes
-
-
-class Attempt(NamedTuple):
-    """A picture that an attacker made.
-
-    Attributes:
-        row: Which row of the table it belongs to.
-        picture: The picture itself.
-        message: What was embedded.
-        psnr: Of the attacker's change in dB; None where there is no pixel to compare with.
-        height: How far the peaks that were cut rise over their surroundings, as a factor; None without peaks.
-    """
-
-    row: str
-    picture: Picture
-    message: bytes
-    psnr: float | None = None
-    height: float | None = None
-
-
-class Row(NamedTuple):
-    """One row of a table.
-
-    Attributes:
-        target: Least rate at which the mark is found, or largest in a forgery; None: reported only.
-        level: Power of ten that p must not exceed for a mark to count as found.
-        forgery: Whether the attacker wants it to be found.
-    """
-
-    target: float | None = None
-    level: int = -6
-    forgery: bool = False
 
 
 def learn(mark: Any, pictures: Iterator[Picture], rng: np.random.Generator) -> Averages:
@@ -194,9 +173,14 @@ def aligned(averages: Averages, subjects: list[Subject], rng: np.random.Generato
             yield Attempt(ADDED + source, after, averages.message, psnr(original, after))
 
 
-Attack = Callable[[Averages, list[Subject], np.random.Generator], Iterator[Attempt]]
-ATTACKS: dict[Attack, dict[str, Row]] = {
-    residual: {
+LEARNT: dict[str, Callable[[Averages, list[Subject], np.random.Generator], Iterator[Attempt]]] = {
+    "residual": residual,
+    "spectrum": spectrum,
+    "aligned": aligned,
+}
+"""The attacks that learn from many marked pictures."""
+ATTACKS = {
+    "residual": {
         "nothing done": Row(),
         "subtracted": Row(0.98),
         "subtracted at 40 dB": Row(),
@@ -205,7 +189,7 @@ ATTACKS: dict[Attack, dict[str, Row]] = {
         "subtracted at 40 dB, originals known": Row(),
         f"{ADDED}, originals known": Row(0.01, -3, forgery=True),
     },
-    spectrum: {
+    "spectrum": {
         "rotated only": Row(),
         "peaks cut": Row(0.90),
         "peaks cut, then rotated": Row(0.70),
@@ -214,10 +198,11 @@ ATTACKS: dict[Attack, dict[str, Row]] = {
         "peaks cut, originals known": Row(),
         "peaks cut, originals known, then rotated": Row(),
     },
-    aligned: {
+    "aligned": {
         **{f"subtracted {row}{source}": Row() for source in ("", ALONE) for row in STRENGTHS},
         **{ADDED + source: Row(level=-3, forgery=True) for source in ("", ALIKE, ALONE)},
     },
+    "copies": COPIES,
 }
 """Each attack, and the rows of its table."""
 
@@ -226,15 +211,25 @@ def main() -> None:
     """Runs the attacks."""
     options = parse()
     started = time.time()
+    trials: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        trials = list(chain.from_iterable(pool.map(attacked, [(options, number) for number in range(options.keys)])))
+        if learning := [name for name in options.attacks if name in LEARNT]:
+            jobs: list[Any] = [(options, learning, number) for number in range(options.keys)]
+            trials += chain.from_iterable(pool.map(attacked, jobs))
+        if "copies" in options.attacks:
+            photos = range(len(sorted(Path(options.corpus).glob(options.test_photos))))
+            jobs = [(options, photo, number) for photo in photos for number in range(options.copies)]
+            trials += chain.from_iterable(pool.map(copied, jobs))
+    names = "photos", "test_photos", "images", "keys", "tests", "copies", "seed"
+    quality = [t["psnr"] for t in trials if (t["attack"], t["row"]) == ("copies", "genuine")]
     results = {
         "scheme": SCHEME,
         "payload_bits": PAYLOAD_BITS,
         "side": SIDE,
-        **{name: getattr(options, name) for name in ("photos", "test_photos", "images", "keys", "tests", "seed")},
+        **{name: getattr(options, name) for name in names},
+        **({"psnr_of_bound_marks_db": {"mean": statistics.fmean(quality), "lowest": min(quality)}} if quality else {}),
         "seconds": round(time.time() - started),
-        "attacks": {attack.__name__: summary(attack, trials) for attack in ATTACKS},
+        "attacks": {attack: summary(attack, trials) for attack in options.attacks},
     }
     markdown = tables(results)
     print("\n\n".join(markdown.values()))
@@ -247,11 +242,13 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default=os.environ.get("WATERMARK_DATA"), help="folder of photos ($WATERMARK_DATA)")
+    parser.add_argument("--attacks", default=",".join(ATTACKS), help="which of them, with commas between (all)")
     parser.add_argument("--photos", default="images/photos/*.webp", help="glob in the corpus folder: to learn from")
     parser.add_argument("--test-photos", default="images/kodak/*.png", help="glob in the corpus folder: to attack")
     parser.add_argument("--images", type=int, default=1000, help="marked pictures to learn from, per key")
     parser.add_argument("--tests", type=int, default=50, help="marked pictures to attack, per key")
-    parser.add_argument("--keys", type=int, default=4)
+    parser.add_argument("--keys", type=int, default=4, help="of which marked pictures are collected")
+    parser.add_argument("--copies", type=int, default=9, help="keys for each photo that bound marks are copied from")
     parser.add_argument("--seed", type=int, default=1, help="chooses keys, messages, crops and angles")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--name", default="security_images", help="name of the record")
@@ -260,17 +257,20 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.corpus:
         parser.error("pass --corpus DIR or set WATERMARK_DATA")
+    options.attacks = options.attacks.split(",")
+    if unknown := set(options.attacks) - set(ATTACKS):
+        parser.error(f"no attack {', '.join(sorted(unknown))}, but {', '.join(ATTACKS)}")
     learnt, tested = (set(Path(options.corpus).glob(pattern)) for pattern in (options.photos, options.test_photos))
-    if not learnt or not tested or learnt & tested:
-        parser.error(
-            f"{len(learnt)} photos to learn from, {len(tested)} to attack, {len(learnt & tested)} of them both"
-        )
+    if not tested:
+        parser.error("no photos to attack")
+    if any(attack in LEARNT for attack in options.attacks) and (not learnt or learnt & tested):
+        parser.error(f"{len(learnt)} photos to learn from, {len(learnt & tested)} of them also attacked")
     return options
 
 
-def attacked(job: tuple[argparse.Namespace, int]) -> list[dict[str, Any]]:
-    """Tries every attack on one key."""
-    options, number = job
+def attacked(job: tuple[argparse.Namespace, list[str], int]) -> list[dict[str, Any]]:
+    """Tries the attacks that learn on one key."""
+    options, attacks, number = job
     watermark.set_threads(1)
     digest = hashlib.sha256(f"security/{options.seed}/{number}".encode()).digest()
     mark = watermark.load(SCHEME, watermark.Key.from_bytes(digest), payload_bits=PAYLOAD_BITS)
@@ -281,23 +281,52 @@ def attacked(job: tuple[argparse.Namespace, int]) -> list[dict[str, Any]]:
         message = rng.bytes(PAYLOAD_BITS // 8)
         subjects.append(Subject(original, mark.embed(original, message), message))
     trials = []
-    for attack in ATTACKS:
+    for name in attacks:
         # Attacks do not share random numbers, so that adding one changes no other.
-        draws = np.random.default_rng([*digest, *attack.__name__.encode()])
-        for row, picture, message, change, height in attack(averages, subjects, draws):
-            found = mark.detect(picture)
-            exact = bool(found.payload_ok and found.payload == message)
-            verdict = {"log10_p": found.log10_p, "exact": exact, "psnr": change, "height": height}
-            trials.append({"attack": attack.__name__, "row": row, "key": number, **verdict})
+        draws = np.random.default_rng([*digest, *name.encode()])
+        trials += [trial(mark, name, f"key {number}", a) for a in LEARNT[name](averages, subjects, draws)]
     return trials
+
+
+def copied(job: tuple[argparse.Namespace, int, int]) -> list[dict[str, Any]]:
+    """Copies a bound mark from one photo, with a key of its own."""
+    options, place, number = job
+    watermark.set_threads(1)
+    digest = hashlib.sha256(f"security/{options.seed}/copies/{place}/{number}".encode()).digest()
+    mark = watermark.load(SCHEME, watermark.Key.from_bytes(digest), payload_bits=PAYLOAD_BITS, bind=True)
+    paths = sorted(Path(options.corpus).glob(options.test_photos))
+    photo, other = (opened(paths[i % len(paths)]) for i in (place, place + 1))
+    attempts = copies(mark, photo, other, np.random.default_rng([*digest]))
+    return [trial(mark, "copies", paths[place].name, attempt) for attempt in attempts]
+
+
+def trial(mark: Any, attack: str, group: str, attempt: Attempt) -> dict[str, Any]:
+    """What the detector says to an attempt, and which key or photo this was about."""
+    found = mark.detect(attempt.picture)
+    return {
+        "attack": attack,
+        "row": attempt.row,
+        "group": group,
+        "log10_p": found.log10_p,
+        "exact": bool(found.payload_ok and found.payload == attempt.message),
+        "psnr": attempt.psnr,
+        "height": attempt.height,
+        "present": found.details.get("unbound_log10_p"),
+        "agreement": found.details.get("agreement"),
+    }
+
+
+def opened(path: Path) -> Picture:
+    """A photo in RGB."""
+    with PIL.Image.open(path) as picture:
+        return picture.convert("RGB")
 
 
 def crops(corpus: str, pattern: str, count: int, rng: np.random.Generator) -> Iterator[Picture]:
     """Squares from anywhere in the photos, each scaled to SIDE pixels from as many or more, half of them mirrored."""
     paths = sorted(Path(corpus).glob(pattern))
     for number, path in enumerate(paths):
-        with PIL.Image.open(path) as opened:
-            photo = opened.convert("RGB")
+        photo = opened(path)
         short = min(photo.size)
         for _ in range(count * (number + 1) // len(paths) - count * number // len(paths)):
             side = int(rng.integers(min(SIDE, short), short + 1))
@@ -403,18 +432,18 @@ def notches(power: Plane) -> tuple[Plane, float]:
     return kept, statistics.median(peaks)
 
 
-def summary(attack: Attack, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(attack: str, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry per row."""
     entries = []
     for name, row in ATTACKS[attack].items():
-        chosen = [t for t in trials if t["attack"] == attack.__name__ and t["row"] == name]
-        by_key: dict[int, int] = defaultdict(int)
-        for t in chosen:
-            by_key[t["key"]] += t["log10_p"] <= row.level
-        found = sum(by_key.values())
+        chosen = [t for t in trials if t["attack"] == attack and t["row"] in (row.pooled or (name,))]
+        by_group = Counter({t["group"]: 0 for t in chosen})
+        by_group.update(t["group"] for t in chosen if t["log10_p"] <= row.level)
+        found = by_group.total()
         rate = found / len(chosen)
         reached = None if row.target is None else rate <= row.target if row.forgery else rate >= row.target
-        columns = {name: [t[name] for t in chosen if t[name] is not None] for name in ("log10_p", "psnr", "height")}
+        present = [t["present"] <= row.level for t in chosen if t["present"] is not None]
+        columns = {name: [t[name] for t in chosen if t[name] is not None] for name in ("log10_p", *MEDIANS)}
         entries.append(
             {
                 "row": name,
@@ -424,8 +453,9 @@ def summary(attack: Attack, trials: list[dict[str, Any]]) -> list[dict[str, Any]
                 "trials": len(chosen),
                 "rate": rate,
                 "interval_95": clopper_pearson(found, len(chosen)),
-                "found_by_key": list(by_key.values()),
+                "found_by_group": dict(by_group),
                 "exact": sum(t["exact"] for t in chosen),
+                "present": sum(present) if present else None,
                 **{f"median_{name}": statistics.median(c) if c else None for name, c in columns.items()},
             }
         )
@@ -434,27 +464,43 @@ def summary(attack: Attack, trials: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """The results in Markdown: what was run, and a table for each attack."""
-    parts = {
-        "setting": f"`{SCHEME}`, {PAYLOAD_BITS} bits: {results['keys']} keys; for each, {results['images']} marked "
-        f"pictures of {SIDE} x {SIDE} pixels to learn from, and {results['tests']} others to attack. Seed "
-        f"{results['seed']}."
-    }
-    for attack, entries in results["attacks"].items():
-        lines = [
-            f"| {attack.capitalize()} | mark found | 95 % interval | target | exact message | median log10 p "
-            "| PSNR of the change | height of peaks |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    setting = f"`{SCHEME}`, {PAYLOAD_BITS} bits, seed {results['seed']}."
+    if any(attack in LEARNT for attack in results["attacks"]):
+        setting += (
+            f" Attacks that learn: {results['keys']} keys; for each, {results['images']} marked pictures of {SIDE} x "
+            f"{SIDE} pixels to learn from, and {results['tests']} others to attack."
+        )
+    if "copies" in results["attacks"]:
+        quality = results["psnr_of_bound_marks_db"]
+        genuine = results["attacks"]["copies"][0]
+        setting += (
+            f" Copies of bound marks: {len(genuine['found_by_group'])} photos x {results['copies']} keys; PSNR of the "
+            f"bound marks in dB: mean {quality['mean']:.2f}, lowest {quality['lowest']:.2f}."
+        )
+    return {"setting": setting, **{attack: table(attack, entries) for attack, entries in results["attacks"].items()}}
+
+
+def table(attack: str, entries: list[dict[str, Any]]) -> str:
+    """One attack in Markdown."""
+    medians = {name: head for name, head in MEDIANS.items() if any(e[f"median_{name}"] is not None for e in entries)}
+    bound = any(e["present"] is not None for e in entries)
+    heads = [attack.capitalize(), "mark found", "95 % interval", "target", "exact message", "median log10 p"]
+    heads += ["bound or not"] * bound + list(medians.values())
+    rows = [heads, ["---"] * len(heads)]
+    for entry in entries:
+        low, high = entry["interval_95"]
+        row = [
+            entry["row"],
+            f"{entry['found']} / {entry['trials']} = {percent(entry['rate'])} % at 1e{entry['level']}",
+            f"{percent(low)} to {percent(high)} %",
+            _target(entry),
+            str(entry["exact"]),
+            f"{entry['median_log10_p']:.0f}",
+            *[str(entry["present"])] * bound,
         ]
-        for entry in entries:
-            low, high = entry["interval_95"]
-            found = f"{entry['found']} / {entry['trials']} = {percent(entry['rate'])} % at 1e{entry['level']}"
-            change, height = ("-" if n is None else f"{n:.1f}" for n in (entry["median_psnr"], entry["median_height"]))
-            lines.append(
-                f"| {entry['row']} | {found} | {percent(low)} to {percent(high)} % | {_target(entry)} "
-                f"| {entry['exact']} | {entry['median_log10_p']:.0f} | {change} | {height} |"
-            )
-        parts[attack] = "\n".join(lines)
-    return parts
+        values = (entry[f"median_{name}"] for name in medians)
+        rows.append(row + ["-" if v is None else f"{v:.1f}" if v > 2 else f"{v:z.2f}" for v in values])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _target(entry: dict[str, Any]) -> str:

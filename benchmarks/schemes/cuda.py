@@ -22,7 +22,7 @@ import torch
 
 import watermark
 from watermark.image import batch, geometry
-from watermark.image.perceptual import HIGH_PASS
+from watermark.image.perceptual import HIGH_PASS, LIMITED, detector_weight
 from watermark.ops import batch as ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -140,9 +140,8 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
     pixels = pictures(size, count, device)
     factor = geometry.reduction(*size)
     canvas = batch.Canvas(pixels)
-    limits = geometry.EDGE, geometry.SMOOTHING
-    high, power = ops.limited_high_pass(pixels, factor, *limits)
-    weight = geometry.evening(power)
+    high, power = ops.limited_high_pass(pixels, factor, *LIMITED)
+    weight = detector_weight(power)
     y = ops.whiten(high.clone(), weight)
     readings = batch.DeviceReadings(pixels)
     field, _ = readings._field(range(count))
@@ -159,7 +158,7 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
         "statistics": (lambda: ops.statistics(pixels, factor, HIGH_PASS), picture),
         "amplitudes": (lambda: batch.Canvas(pixels), picture),
         "add_pattern": (lambda: canvas.marked(cycles, strides, [1.0] * count), 2 * picture),
-        "high_pass": (lambda: ops.limited_high_pass(pixels, factor, *limits), picture + luma),
+        "high_pass": (lambda: ops.limited_high_pass(pixels, factor, *LIMITED), picture + luma),
         "whiten": (lambda: ops.whiten(high, weight), 2 * luma),
         "fold": (lambda: ops.fold(y, geometry.STEPS, geometry.PERIOD), luma),
         "aligned looks": (lambda: batch.DeviceReadings(pixels)._tiles, picture),

@@ -112,8 +112,8 @@ void statistics(py::handle pixels, double factor, py::handle taps, py::handle lu
   const Tensor means_(means, "means");
   const auto m = on_device<float, 4>(means_);
   same_device(in.pixels_, {&means_});
-  require(m.shape[0] == in.p.count && m.shape[1] == 3 && in.fits(m.shape + 2),
-          "means must hold 3 maps of 4 x 4 cells per picture");
+  require(m.shape[0] == in.p.count && m.shape[1] == 2 && in.fits(m.shape + 2),
+          "means must hold 2 maps of 4 x 4 cells per picture");
   py::gil_scoped_release release;
   OnDevice guard(in.pixels_.device());
   kernels::statistics(in.p, factor, images_of(in.y), in.t.data, in.weights(), m.data, in.pixels_.stream());

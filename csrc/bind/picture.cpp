@@ -91,7 +91,7 @@ void statistics(py::handle pixels, double factor, py::handle taps, int64_t heigh
   const Reduced in(pixels, factor, taps, height, width);
   const Tensor means_(means, "means");
   const auto m = means_.dense<float, 3>();
-  require(m.shape[0] == 3 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
+  require(m.shape[0] == 2 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 2 maps of 4 x 4 cells");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   const int64_t reach = in.t.shape[0] - 1;
@@ -104,7 +104,7 @@ void statistics(py::handle pixels, double factor, py::handle taps, int64_t heigh
     float *luma = y.get() - above * width, *smooth = low.get() - first * width;
     kernel.luma(in.p, factor, above, below, width, luma, s.get());
     kernel.blur(luma, height, width, in.t.data, static_cast<int>(in.t.shape[0]), first, last, smooth, s.get());
-    kernel.cells(luma, smooth, height, width, begin, end, smooth, m.data, s.get());
+    kernel.cells(luma, smooth, height, width, begin, end, m.data, s.get());
   });
 }
 

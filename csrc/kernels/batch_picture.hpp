@@ -156,7 +156,7 @@ struct CellsOfTile {
   }
 };
 
-// Per cell the means of sqrt|b|, b^2 and luma, b = luma without its low-pass.
+// Per cell the means of sqrt|b| and luma, b = luma without its low-pass.
 struct CellsKernel {
   static constexpr int threads = SmoothTile::threads;
   using Shared = SmoothTile;
@@ -181,13 +181,12 @@ struct CellsKernel {
     });
     const CellsOfTile cells{at, height, width};
     const int64_t plane = ((height + cell - 1) / cell) * ((width + cell - 1) / cell);
-    block.each_of(3 * CellsOfTile::count, [&](int64_t i) {
+    block.each_of(2 * CellsOfTile::count, [&](int64_t i) {
       const int64_t map = i / CellsOfTile::count;
       const auto value = [&](int64_t y, int64_t x) {
-        const float h = s.low[y][x];
-        return map == 0 ? square_root(magnitude(h)) : map == 1 ? h * h : s.in[y + reach][x + reach];
+        return map == 0 ? square_root(magnitude(s.low[y][x])) : s.in[y + reach][x + reach];
       };
-      cells.mean(i % CellsOfTile::count, value, means + (3 * at.item + map) * plane);
+      cells.mean(i % CellsOfTile::count, value, means + (2 * at.item + map) * plane);
     });
   }
 };

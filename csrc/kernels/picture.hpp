@@ -215,23 +215,20 @@ WM_FN f32x8 square_root(f32x8 x) {
 #endif
 }
 
-// Cell rows [begin, end): high = y - low, and the means of sqrt|high|, high^2 and y. scratch: 3 width floats.
+// Cell rows [begin, end): the means of sqrt|y - low| and of y. scratch: 2 width floats.
 static inline void cells(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end,
-                         float* high, float* means, float* scratch) {
+                         float* means, float* scratch) {
   const int64_t across = (width + cell - 1) / cell, down = (height + cell - 1) / cell;
-  float *root = scratch, *square = scratch + width, *level = scratch + 2 * width;
+  float *root = scratch, *level = scratch + width;
   for (int64_t row = begin; row < end; ++row) {
-    for (int64_t x = 0; x < 3 * width; ++x) scratch[x] = 0.0f;
+    for (int64_t x = 0; x < 2 * width; ++x) scratch[x] = 0.0f;
     const int64_t first = row * cell, last = first + cell < height ? first + cell : height;
     for (int64_t j = first; j < last; ++j) {
       const float *a = y + j * width, *b = low + j * width;
-      float* h = high + j * width;
       int64_t x = 0;
 #define WM_CELL(T)                                                          \
   const T v = load<T>(a + x), difference = v - load<T>(b + x);              \
-  store(h + x, difference);                                                 \
   store(root + x, load<T>(root + x) + square_root(magnitude(difference)));  \
-  store(square + x, load<T>(square + x) + difference * difference);         \
   store(level + x, load<T>(level + x) + v)
       for (; x + 8 <= width; x += 8) {
         WM_CELL(f32x8);
@@ -244,7 +241,7 @@ static inline void cells(const float* y, const float* low, int64_t height, int64
     for (int64_t column = 0; column < across; ++column) {
       const int64_t left = column * cell, right = left + cell < width ? left + cell : width;
       const float count = static_cast<float>((last - first) * (right - left));
-      for (int map = 0; map < 3; ++map) {
+      for (int map = 0; map < 2; ++map) {
         const float* line = scratch + map * width;
         float total = line[left];
         for (int64_t x = left + 1; x < right; ++x) total += line[x];

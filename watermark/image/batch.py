@@ -21,19 +21,16 @@ from watermark.image.geometry import (
     ALIGNED_PLACED,
     ALIGNED_TESTED,
     DIHEDRAL,
-    EDGE,
     GRID,
     PEAKS,
     PERIOD,
     SCALES,
-    SMOOTHING,
     STEPS,
     TILE,
     TILTS,
     TOP,
     Candidate,
     Readings,
-    evening,
     hypotheses,
     in_periods,
     limited,
@@ -43,7 +40,7 @@ from watermark.image.geometry import (
     reduction,
     tile_layout,
 )
-from watermark.image.perceptual import HIGH_PASS, Statistics, rms
+from watermark.image.perceptual import HIGH_PASS, LIMITED, detector_weight, expected_evidence, rms, visibility
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
 from watermark.ops._native import core, is_cuda
@@ -182,10 +179,9 @@ class Canvas:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[2:])
         means = ops.statistics(pixels, self._factor, HIGH_PASS)
-        maps, self._luma = Statistics.of(means), means[:, 2]
-        self._amplitude = maps.visibility()
-        self._strength = rms(self._amplitude)
-        self._evidence = maps.expected_evidence(self._amplitude)
+        _, power = ops.limited_high_pass(pixels, self._factor, *LIMITED)
+        self._luma, self._amplitude = means[:, 1], visibility(means)
+        self._strength, self._evidence = rms(self._amplitude), expected_evidence(self._amplitude, power)
 
     def measured(self) -> Iterator[tuple[float, float]]:
         """Of each picture: the pattern's strength and the evidence that it would give."""
@@ -328,7 +324,7 @@ class DeviceReadings(Readings):
 
     def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
         y, [place] = self._seen([row])
-        luma = ops.statistics(self._pixels[row : row + 1], self._search_factor, HIGH_PASS)[0, 2]
+        luma = ops.statistics(self._pixels[row : row + 1], self._search_factor, HIGH_PASS)[0, 1]
         maps = probes(luma).repeat_interleave(CELL, -2).repeat_interleave(CELL, -1)
         seen = y[int(place)] * maps[:, : y.shape[1], : y.shape[2]]
         count = len(seen)
@@ -387,8 +383,8 @@ def _maps(through: Sequence[Parts]) -> Tensor:
 
 def _whitened(pixels: Tensor, factor: float) -> Tensor:
     """Pictures as the detector sees them: reduced, high-passed, of even local variance."""
-    high, power = ops.limited_high_pass(pixels, factor, EDGE, SMOOTHING)
-    return ops.whiten(high, evening(power))
+    high, power = ops.limited_high_pass(pixels, factor, *LIMITED)
+    return ops.whiten(high, detector_weight(power))
 
 
 def _chosen(tensor: Tensor, rows: Iterable[int]) -> Tensor:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS, alike, library, mean_of, smooth
+from watermark.image.perceptual import (
+    HIGH_PASS,
+    LIMITED,
+    alike,
+    detector_weight,
+    library,
+    mean_of,
+    smooth,
+)
 from watermark.ops import lattice
 from watermark.ops.picture import (
     CELL,
@@ -58,8 +66,6 @@ PRESENCE_CELL = REGION
 PRESENCE_SAMPLES = 128
 _PRESENCE_SIGMA = 2.5
 _LONG_SIDE = 7 * lattice.FIELD // 8
-EDGE, SMOOTHING = 3.0, 1.0  # the most that a difference of neighbours counts, in grey levels; pixels
-_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which the variance is made even; deviation where nothing happens
 _LINE_LIMIT = np.float32(2.5)
 _SMALLEST, SCALES = 0.235, 326  # up to 2.7: pictures enlarged by 4.3 to shrunk by 2.7 against their reduced size
 PEAKS, _PLACED, TESTED = 48, 6, 3
@@ -416,8 +422,8 @@ class Reading(Readings):
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
         if factor not in self._seen:
-            high, power = limited_high_pass(self._pixels, factor, EDGE, SMOOTHING)
-            self._seen[factor] = whiten(high, evening(power))
+            high, power = limited_high_pass(self._pixels, factor, *LIMITED)
+            self._seen[factor] = whiten(high, detector_weight(power))
         return self._seen[factor]
 
     def presence(
@@ -478,7 +484,7 @@ class Reading(Readings):
         return found, through
 
     def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
-        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[2]
+        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[1]
         height, width = y.shape
         seen = [y * m.repeat(CELL, 0).repeat(CELL, 1)[:height, :width] for m in probes(luma)]
         if parts is not None:
@@ -551,11 +557,6 @@ def _distinct(row: Lines, linear: Matrix, scores: Matrix) -> Lines:
         apart = np.minimum(np.abs(g - best).max(axis=1), np.abs(g + best).max(axis=1))
         rivals &= apart > 0.004 * size
     return np.asarray(order[kept])
-
-
-def evening(power: Any) -> Any:
-    """What makes the local variance of a high-pass even, from its means over cells; for arrays and for tensors."""
-    return 1 / library(power).sqrt(smooth(power, _SURROUNDINGS / CELL) + _FLAT * _FLAT)
 
 
 def in_periods(candidate: Candidate) -> tuple[Matrix, Matrix]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +18,10 @@ Floats = Any  # float32: an array of one picture, (h, w), or a tensor of many, (
 
 HIGH_PASS = 2.0
 """Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
-_DETECTOR_NOISE = 1.5**2
-_ATTACK_NOISE = 9.0
+LIMITED = (3.0, 1.0)
+"""What a detector sees: `limited_high_pass` with this limit in grey levels and this smoothing in pixels."""
+_SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which its variance is made even; deviation where nothing happens
+_RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; variance that an edit adds
 
 
 def library(values: Any) -> Any:
@@ -60,43 +61,30 @@ def rms(maps: Floats) -> Any:
     return library(maps).sqrt(mean_of(maps * maps))
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Maps of a picture at the mark's scale, on the grid of 4 x 4 pixel cells; b is its high-pass.
+def visibility(means: Floats) -> Floats:
+    """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-    Attributes:
-        variance: Local mean of b^2 (sigma 6 px).
-        activity: Local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise (sigma 3.6 px). Unlike the variance it
-            discounts lone edges, beside which a pattern would show as a halo.
-        level: Local luma (sigma 4 px).
+    Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
+    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise: unlike a variance it discounts lone edges, beside
+    which a pattern would show as a halo.
+
+    Args:
+        means: Over cells, of sqrt|b| and luma (0 to 255), b the high-pass: float32 of shape (..., 2, rows, columns).
     """
+    root, level = smooth(means[..., 0, :, :], 3.6 / CELL), smooth(means[..., 1, :, :], 4 / CELL)
+    xp = library(means)
+    busy = xp.sqrt(xp.clip(1.4 * root * root, None, 16))
+    masking = 0.5 + 0.35 * busy * xp.sqrt(busy)
+    return masking * xp.clip(0.6 + 0.4 / 50 * level, 0.6, 1)
 
-    variance: Floats
-    activity: Floats
-    level: Floats
 
-    @classmethod
-    def of(cls, means: Floats) -> Statistics:
-        """From the means over cells of sqrt|b|, b^2 and luma: float32 of shape (..., 3, rows, columns)."""
-        root, square, level = (means[..., i, :, :] for i in range(3))
-        smooth_root = smooth(root, 3.6 / CELL)
-        return cls(smooth(square, 6 / CELL), 1.4 * smooth_root * smooth_root, smooth(level, 4 / CELL))
+def detector_weight(power: Floats) -> Floats:
+    """What a detector multiplies the limited high-pass by, for even variance: on the cell grid, of its mean squares."""
+    return 1 / library(power).sqrt(smooth(power, _SURROUNDINGS / CELL) + _FLAT * _FLAT)
 
-    def visibility(self) -> Floats:
-        """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-        Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark.
-        """
-        xp = library(self.activity)
-        busy = xp.sqrt(xp.clip(self.activity, None, 16))
-        masking = 0.5 + 0.35 * busy * xp.sqrt(busy)
-        return masking * xp.clip(0.6 + 0.4 / 50 * self.level, 0.6, 1)
-
-    def expected_evidence(self, amplitude: Floats) -> Any:
-        """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
-        sqrt = library(amplitude).sqrt
-        deviation = sqrt(self.variance + _DETECTOR_NOISE)
-        weight = 1 / (deviation * sqrt(deviation))
-        noise = mean_of((self.variance + _ATTACK_NOISE) * weight * weight)
-        size = math.prod(amplitude.shape[-2:])
-        return mean_of(amplitude * weight) / sqrt(noise) * (CELL * math.sqrt(size))
+def expected_evidence(amplitude: Floats, power: Floats) -> Any:
+    """Correlation that a detector will see of a pattern of this amplitude, in standard deviations of its noise."""
+    weight = detector_weight(power)
+    noise = library(power).sqrt(mean_of((power + _ATTACK_NOISE) * weight * weight))
+    return mean_of(amplitude * weight) / noise * (_RESPONSE * CELL * math.sqrt(math.prod(amplitude.shape[-2:])))

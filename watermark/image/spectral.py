@@ -1,7 +1,7 @@
 """The mark `image.spectral`: a keyed, periodic spread-spectrum pattern that is found again after any affine change.
 
-The pattern has a square period of 97 pixels a side at a canonical size, so its spectrum is a lattice of about 840 lines
-between .045 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a third of the energy and tell geometry;
+The pattern has a square period of 97 pixels a side at a canonical size, so its spectrum is a lattice of about 860 lines
+between .045 and .25 cycles per pixel. 32 keyed sync lines of known phase carry a share of the energy and tell geometry;
 every other line carries two payload chips with keyed signs. A polar code spreads the message over 512 symbols of about
 three chips. The pattern is shaped by a visibility model; its tilt and its shift depend on key and picture.
 """
@@ -39,9 +39,9 @@ from watermark.image.geometry import (
     reduction,
     upright,
 )
-from watermark.image.perceptual import HIGH_PASS, Statistics, rms
+from watermark.image.perceptual import HIGH_PASS, LIMITED, expected_evidence, rms, visibility
 from watermark.media.pixels import Pixels
-from watermark.ops.picture import add_pattern, statistics
+from watermark.ops.picture import add_pattern, limited_high_pass, statistics
 from watermark.payload import Frame, SoftCode
 from watermark.scheme import FixedKey, MediaScheme, SchemeInfo, each, per_row
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
@@ -65,9 +65,9 @@ _SYMBOLS = 512
 # energy as they need it, so that they fail together when a picture is edited ever more.
 _SYNC_NEEDS, _USUAL_NEEDS = 31.0, 95.0
 
-_EVIDENCE = 75.0  # standard deviations of the whole pattern that embedding aims at, before any edit
-_GAIN = (0.85, 1.5)
-_PSNR = (38.6, 46.0)
+_EVIDENCE = 220.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
+_GAIN = (0.85, 1.6)
+_PSNR = (38.6, 48.0)
 
 # What each look of the detector may spend of the significance, fixed beforehand: 3/8 go to the aligned looks, 3/8 to
 # the hypotheses of both searches, 1/4 to second looks; within a look, half to the energy and half to the message test.
@@ -202,16 +202,17 @@ class SpectralMark(MediaScheme):
         self._code.encode(payload)
         pixels = _pixels(media, _MARKED_SIDE)
         size = pixels.array.shape[:2]
-        means = statistics(pixels.array, reduction(*size), HIGH_PASS)
-        maps = Statistics.of(means)
-        amplitude = maps.visibility()
-        amplitude *= self._gain(float(rms(amplitude)), float(maps.expected_evidence(amplitude)))
+        factor = reduction(*size)
+        means = statistics(pixels.array, factor, HIGH_PASS)
+        amplitude = visibility(means)
+        evidence = expected_evidence(amplitude, limited_high_pass(pixels.array, factor, *LIMITED)[1])
+        amplitude *= self._gain(float(rms(amplitude)), float(evidence))
         step_y, step_x = _sampling(*size)
         cycles, step = self._laid(payload, pixels.array[::step_y, ::step_x])
         amplitudes = amplitude[None]
         if self.parameters.bind:
-            amplitudes = amplitude * binding.layers(binding.field(means[2], 1.0))
-        return pixels.restore(add_pattern(pixels.array, cycles, step, amplitudes, reduction(*size)))
+            amplitudes = amplitude * binding.layers(binding.field(means[1], 1.0))
+        return pixels.restore(add_pattern(pixels.array, cycles, step, amplitudes, factor))
 
     def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> Any:
         """Marks many pictures, in their order, with one message or one per picture.

@@ -95,10 +95,10 @@ def statistics(pixels: Tensor, factor: float, sigma: float) -> Tensor:
         sigma: Standard deviation of the low-pass, at most 9 pixels of the reduced pictures.
 
     Returns:
-        Means over cells, float32 of shape (n, 3, rows, columns).
+        Means over cells of sqrt|b| and luma, b the high-pass: float32 of shape (n, 2, rows, columns).
     """
     luma = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
-    means = _empty(pixels, (luma.shape[0], 3, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
+    means = _empty(pixels, (luma.shape[0], 2, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
     _call("statistics", pixels, factor, _taps(sigma, pixels.device), luma, means)
     return means
 

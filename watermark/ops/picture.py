@@ -54,11 +54,11 @@ def statistics(pixels: Samples, factor: float, sigma: float) -> Floats:
         sigma: Standard deviation of the low-pass, in pixels of the reduced picture.
 
     Returns:
-        float32 of shape (3, ceil(h / 4), ceil(w / 4)), (h, w) the `reduced_shape`: per 4 x 4 cell the means of sqrt|b|,
-        b^2 and luma (0 to 255).
+        float32 of shape (2, ceil(h / 4), ceil(w / 4)), (h, w) the `reduced_shape`: per 4 x 4 cell the means of sqrt|b|
+        and luma (0 to 255).
     """
     height, width = reduced_shape(pixels.shape, factor)
-    means = np.empty((3, *_cells(height, width)), np.float32)
+    means = np.empty((2, *_cells(height, width)), np.float32)
     core.statistics(pixels, factor, gaussian_taps(sigma), height, width, means)
     return means
 
@@ -67,7 +67,7 @@ def statistics_reference(pixels: Samples, factor: float, sigma: float) -> Floats
     """The same in NumPy."""
     y = _luma(pixels, factor)
     high = y - blur_reference(y, sigma)
-    return _cell_means(np.stack([np.sqrt(np.abs(high)), high * high, y]))
+    return _cell_means(np.stack([np.sqrt(np.abs(high)), y]))
 
 
 def limited_high_pass(pixels: Samples, factor: float, limit: float, sigma: float) -> tuple[Floats, Floats]:
