@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.image.perceptual import HIGH_PASS, LIMITED, detector_weight
+from watermark.image.perceptual import DETECTED, detector_weight
 from watermark.ops import lattice
 from watermark.ops.picture import (
     CELL,
@@ -27,7 +27,6 @@ from watermark.ops.picture import (
     fold,
     gaussian_taps,
     limited_high_pass,
-    statistics,
     whiten,
 )
 
@@ -203,7 +202,7 @@ class Reading:
     def __init__(self, pixels: NDArray[Any]) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[:2])
-        self._seen: dict[float, Floats] = {}
+        self._seen: dict[float, tuple[Floats, Floats]] = {}
 
     @cached_property
     def _tiles(self) -> NDArray[np.complex64]:
@@ -232,9 +231,13 @@ class Reading:
 
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
+        return self._reduced(factor)[0]
+
+    def _reduced(self, factor: float) -> tuple[Floats, Floats]:
+        """The whitened picture, and luma on the grid of 4 x 4 pixel cells."""
         if factor not in self._seen:
-            high, power = limited_high_pass(self._pixels, factor, *LIMITED)
-            self._seen[factor] = whiten(high, detector_weight(power))
+            high, means = limited_high_pass(self._pixels, factor, *DETECTED)
+            self._seen[factor] = whiten(high, detector_weight(means[1])), means[2]
         return self._seen[factor]
 
     def presence(self, candidate: Candidate, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -330,7 +333,7 @@ class Reading:
         Returns:
             Values normalised by one noise for all maps, limited and de-rotated: complex64 of shape (k, lines).
         """
-        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[1]
+        y, luma = self._reduced(self._search_factor)
         (height, width), ratio = y.shape, self._search_factor / candidate.factor
         linear = candidate.linear * ratio
         maps = probes(luma, 1 / math.sqrt(abs(np.linalg.det(linear))))

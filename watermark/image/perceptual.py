@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-HIGH_PASS = 2.0
-"""Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
-LIMITED = (3.0, 1.0)
+DETECTED = (3.0, 1.0)
 """What a detector sees: `limited_high_pass` with this limit in grey levels and this smoothing in pixels."""
+SEEN = (12.0, 1.0)
+"""The same for the eye: greater differences are edges, beside which a pattern would show as a halo."""
 _SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which its variance is made even; deviation where nothing happens
 _RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; variance that an edit adds
 
@@ -24,22 +24,21 @@ _RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; va
 def visibility(means: Floats) -> Floats:
     """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-    Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
-    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise: unlike a variance it discounts lone edges, beside
-    which a pattern would show as a halo.
+    A little where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
+    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise, which discounts what is busy in a few places only.
 
     Args:
-        means: Over cells, of sqrt|b| and luma (0 to 255), b the high-pass: float32 of shape (2, rows, columns).
+        means: Of sqrt|b|, b^2 and luma over cells, from `limited_high_pass` as `SEEN`.
     """
-    root, level = blur(means[0], 3.6 / CELL), blur(means[1], 4 / CELL)
-    busy = np.sqrt(np.minimum(np.float32(1.4) * root * root, 16))
-    masking = np.float32(0.5) + np.float32(0.35) * busy * np.sqrt(busy)
+    root, level = blur(means[0], 3.6 / CELL), blur(means[2], 4 / CELL)
+    busy = np.sqrt(np.minimum(np.float32(2.8) * root * root, 16))
+    masking = np.float32(0.4) + np.float32(0.48) * busy * np.sqrt(busy)
     darkness = np.clip(np.float32(0.6) + np.float32(0.4 / 50) * level, np.float32(0.6), 1)
     return np.asarray(masking * darkness)
 
 
 def detector_weight(power: Floats) -> Floats:
-    """What a detector multiplies the limited high-pass by, for even variance: on the cell grid, of its mean squares."""
+    """What a detector multiplies the high-pass by, for even variance: on the cell grid, of its mean squares."""
     return np.asarray(1 / np.sqrt(blur(power, _SURROUNDINGS / CELL) + np.float32(_FLAT * _FLAT)))
 
 

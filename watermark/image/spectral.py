@@ -38,9 +38,9 @@ from watermark.image.geometry import (
     reduction,
     upright,
 )
-from watermark.image.perceptual import HIGH_PASS, LIMITED, expected_evidence, visibility
+from watermark.image.perceptual import DETECTED, SEEN, expected_evidence, visibility
 from watermark.media.pixels import Pixels
-from watermark.ops.picture import add_pattern, limited_high_pass, statistics
+from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
 from watermark.scheme import FixedKey, MediaScheme, SchemeInfo
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
@@ -64,7 +64,7 @@ _SYMBOLS = 512
 # energy as they need it, so that they fail together when a picture is edited ever more.
 _SYNC_NEEDS, _USUAL_NEEDS = 31.0, 95.0
 
-_EVIDENCE = 220.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
+_EVIDENCE = 240.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
 _GAIN = (0.85, 1.6)
 _PSNR = (38.6, 48.0)
 
@@ -197,15 +197,15 @@ class SpectralMark(MediaScheme):
         pixels = _pixels(media, _MARKED_SIDE)
         tables = self._tables[0]
         factor = reduction(*pixels.array.shape[:2])
-        means = statistics(pixels.array, factor, HIGH_PASS)
+        means = statistics(pixels.array, factor, *SEEN)
         amplitude = visibility(means)
-        amplitude *= self._gain(amplitude, limited_high_pass(pixels.array, factor, *LIMITED)[1])
+        amplitude *= self._gain(amplitude, statistics(pixels.array, factor, *DETECTED)[1])
         number, start = _placement(tables.placement, pixels.array)
         symbols, tilt = self._code.encode(payload, number), TILTS[number]
         cycles, amplitudes = [_place(self._pattern(tables, symbols), tilt)], amplitude[None]
         if self.parameters.bind:
             cycles.append(_place(_second(tables, symbols), tilt))
-            amplitudes = amplitude * binding.layers(binding.field(means[1], 1.0))
+            amplitudes = amplitude * binding.layers(binding.field(means[2], 1.0))
         return pixels.restore(add_pattern(pixels.array, np.roll(cycles, start, 1), tilt.step, amplitudes, factor))
 
     def _pattern(self, tables: _Tables, symbols: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
