@@ -3,8 +3,8 @@
 `payload_bits` counts net message bits everywhere. From 24 bits on, a frame comes on top: all messages of up to
 ``payload_bits // 8`` bytes are numbered, the shorter ones first, so that the length costs a single bit, and a CRC-16
 follows. The version of the frame and a tag, which tells how the message was embedded, enter the CRC's start value
-instead of the bits. Below 24 bits the message is an
-index below ``2**payload_bits`` and nothing is added: then only the detector's p-value vouches for it.
+instead of the bits. Below 24 bits the message is an index below ``2**payload_bits`` and nothing is added: then only the
+detector's p-value vouches for it.
 """
 
 from __future__ import annotations

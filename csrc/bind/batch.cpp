@@ -80,57 +80,45 @@ void require_spectra(const View<const float, 3>& values, const Level& level) {
           "level must hold a noise map per spectrum");
 }
 
-// What both kinds of statistics read: pictures, the taps of a Gaussian, and room for luma of the reduced shape.
-struct Reduced {
-  Reduced(py::handle pixels, double factor, py::handle taps, py::handle luma)
-      : pixels_(pixels, "pixels"),
-        taps_(taps, "taps"),
-        luma_(luma, "luma"),
-        p(pixels_of(pixels_)),
-        t(taps_of(taps_)),
-        y(on_device<float, 3>(luma_)) {
-    same_device(pixels_, {&taps_, &luma_});
-    const auto reduces = [&](int64_t reduced, int64_t full) {
-      return reduced == 1 ||
-             (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
-    };
-    require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
-    require(y.shape[0] == p.count && reduces(y.shape[1], p.first.height) && reduces(y.shape[2], p.first.width),
-            "luma does not have the reduced shape");
-  }
-  int weights() const { return static_cast<int>(t.shape[0]); }
-  bool fits(const int64_t* cells) const { return cells[0] == (y.shape[1] + 3) / 4 && cells[1] == (y.shape[2] + 3) / 4; }
-
-  Tensor pixels_, taps_, luma_;
-  kernels::PixelBatch p;
-  View<const float, 1> t;
-  View<float, 3> y;
-};
-
-void statistics(py::handle pixels, double factor, py::handle taps, py::handle luma, py::handle means) {
-  const Reduced in(pixels, factor, taps, luma);
-  const Tensor means_(means, "means");
-  const auto m = on_device<float, 4>(means_);
-  same_device(in.pixels_, {&means_});
-  require(m.shape[0] == in.p.count && m.shape[1] == 2 && in.fits(m.shape + 2),
-          "means must hold 2 maps of 4 x 4 cells per picture");
+void luma(py::handle pixels, double factor, py::handle out) {
+  const Tensor pixels_(pixels, "pixels"), out_(out, "out");
+  const kernels::PixelBatch p = pixels_of(pixels_);
+  const auto o = on_device<float, 3>(out_);
+  same_device(pixels_, {&out_});
+  const auto reduces = [&](int64_t reduced, int64_t full) {
+    return reduced == 1 ||
+           (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
+  };
+  require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
+  require(o.shape[0] == p.count && reduces(o.shape[1], p.first.height) && reduces(o.shape[2], p.first.width),
+          "out does not have the reduced shape");
   py::gil_scoped_release release;
-  OnDevice guard(in.pixels_.device());
-  kernels::statistics(in.p, factor, images_of(in.y), in.t.data, in.weights(), m.data, in.pixels_.stream());
+  OnDevice guard(pixels_.device());
+  kernels::reduce(p, factor, images_of(o), pixels_.stream());
 }
 
-void limited_high_pass(py::handle pixels, double factor, double limit, py::handle taps, py::handle luma,
-                       py::handle high, py::handle power) {
-  const Reduced in(pixels, factor, taps, luma);
-  const Tensor high_(high, "high"), power_(power, "power");
-  const auto h = on_device<float, 3>(high_), m = on_device<float, 3>(power_);
-  same_device(in.pixels_, {&high_, &power_});
-  for (int i = 0; i < 3; ++i) require(h.shape[i] == in.y.shape[i], "high must have the shape of luma");
-  require(m.shape[0] == in.p.count && in.fits(m.shape + 1), "power must hold one number per 4 x 4 cell and picture");
+void limited_high_pass(py::handle luma, double limit, py::handle taps, py::handle means, py::object high) {
+  const Tensor luma_(luma, "luma"), taps_(taps, "taps"), means_(means, "means");
+  const auto y = on_device<const float, 3>(luma_);
+  const auto t = taps_of(taps_);
+  const auto m = on_device<float, 4>(means_);
+  same_device(luma_, {&taps_, &means_});
+  require(m.shape[0] == y.shape[0] && m.shape[1] == 3 && m.shape[2] == (y.shape[1] + 3) / 4 &&
+              m.shape[3] == (y.shape[2] + 3) / 4,
+          "means must hold 3 maps of 4 x 4 cells per image");
+  float* kept = nullptr;
+  if (!high.is_none()) {
+    const Tensor high_(high, "high");
+    const auto h = on_device<float, 3>(high_);
+    same_device(luma_, {&high_});
+    for (int i = 0; i < 3; ++i) require(h.shape[i] == y.shape[i], "high must have the shape of luma");
+    kept = h.data;
+  }
   py::gil_scoped_release release;
-  OnDevice guard(in.pixels_.device());
-  kernels::limited_high_pass(in.p, factor, static_cast<float>(limit), images_of(in.y), in.t.data, in.weights(), h.data,
-                             m.data, in.pixels_.stream());
+  OnDevice guard(luma_.device());
+  const kernels::Images from{const_cast<float*>(y.data), y.shape[0], y.shape[1], y.shape[2]};
+  kernels::limited_high_pass(from, static_cast<float>(limit), t.data, static_cast<int>(t.shape[0]), m.data, kept,
+                             luma_.stream());
 }
 
 void blur(py::handle images, py::handle taps, py::handle out) {
@@ -446,9 +434,9 @@ void locate(py::handle sync, py::handle lines, int64_t period, py::handle circle
 
 void bind_batch(py::module_& m) {
   using py::arg;
-  m.def("batch_statistics", &statistics, arg("pixels"), arg("factor"), arg("taps"), arg("luma"), arg("means"));
-  m.def("batch_limited_high_pass", &limited_high_pass, arg("pixels"), arg("factor"), arg("limit"), arg("taps"),
-        arg("luma"), arg("high"), arg("power"));
+  m.def("batch_luma", &luma, arg("pixels"), arg("factor"), arg("out"));
+  m.def("batch_limited_high_pass", &limited_high_pass, arg("luma"), arg("limit"), arg("taps"), arg("means"),
+        arg("high"));
   m.def("batch_blur", &blur, arg("images"), arg("taps"), arg("out"));
   m.def("batch_whiten", &whiten, arg("high"), arg("weight"), arg("clip"), arg("vertical"), arg("horizontal"),
         arg("sums"), arg("scales"));

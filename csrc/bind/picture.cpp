@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "bind/bind.hpp"
@@ -72,64 +73,40 @@ bool reduces(int64_t reduced, int64_t full, double factor) {
   return reduced == 1 || (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
 }
 
-// What both kinds of statistics read: a picture, the taps of a Gaussian, and the shape of the reduced picture.
-struct Reduced {
-  Reduced(py::handle pixels, double factor, py::handle taps, int64_t height, int64_t width)
-      : pixels_(pixels, "pixels"), taps_(taps, "taps"), p(pixels_of(pixels_)), t(taps_.dense<const float, 1>()) {
-    require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
-    require(reduces(height, p.height, factor) && reduces(width, p.width, factor), "the reduced shape does not fit");
-    require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
-  }
-  Tensor pixels_, taps_;
-  Pixels p;
-  View<const float, 1> t;
-};
-
-// Luma, its low-pass and the cell means in bands that stay in the second-level cache.
-void statistics(py::handle pixels, double factor, py::handle taps, int64_t height, int64_t width, py::handle means,
-                const std::string& isa) {
-  const Reduced in(pixels, factor, taps, height, width);
-  const Tensor means_(means, "means");
+// Luma, its limited flow, what is left of that after blurring, and the cell means, in bands that stay in the second-level
+// cache. high: where to keep the high-pass, or None.
+void limited_high_pass(py::handle pixels, double factor, double limit, py::handle taps, int64_t height, int64_t width,
+                       py::handle means, py::handle high, const std::string& isa) {
+  const Tensor pixels_(pixels, "pixels"), taps_(taps, "taps"), means_(means, "means");
+  const Pixels p = pixels_of(pixels_);
+  const auto t = taps_.dense<const float, 1>();
   const auto m = means_.dense<float, 3>();
-  require(m.shape[0] == 2 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 2 maps of 4 x 4 cells");
+  require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
+  require(reduces(height, p.height, factor) && reduces(width, p.width, factor), "the reduced shape does not fit");
+  require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
+  require(m.shape[0] == 3 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
+  float* kept = nullptr;
+  std::optional<Tensor> high_;
+  if (!high.is_none()) {
+    const auto h = high_.emplace(high, "high").dense<float, 2>();
+    require(h.shape[0] == height && h.shape[1] == width, "high does not have the reduced shape");
+    kept = h.data;
+  }
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
-  const int64_t reach = in.t.shape[0] - 1;
+  const int64_t reach = t.shape[0] - 1;
   parallel_for(m.shape[1], rows_per_task / 4, [&](int64_t begin, int64_t end) {
-    const int64_t first = 4 * begin, last = std::min(4 * end, height);
-    const int64_t above = std::max<int64_t>(first - reach, 0), below = std::min(last + reach, height);
-    const Scratch y = scratch((below - above) * width), low = scratch((last - first) * width);
-    const Scratch s = scratch(2 * in.p.width + 8 * width + 2 * reach);
-    // The kernels count rows from the top of the picture.
-    float *luma = y.get() - above * width, *smooth = low.get() - first * width;
-    kernel.luma(in.p, factor, above, below, width, luma, s.get());
-    kernel.blur(luma, height, width, in.t.data, static_cast<int>(in.t.shape[0]), first, last, smooth, s.get());
-    kernel.cells(luma, smooth, height, width, begin, end, m.data, s.get());
-  });
-}
-
-// The same for the limited flow of luma, blurred, and the cell means of its squares.
-void limited_high_pass(py::handle pixels, double factor, double limit, py::handle taps, py::handle high, py::handle power,
-                       const std::string& isa) {
-  const Tensor high_(high, "high"), power_(power, "power");
-  const auto h = high_.dense<float, 2>(), m = power_.dense<float, 2>();
-  const int64_t height = h.shape[0], width = h.shape[1];
-  const Reduced in(pixels, factor, taps, height, width);
-  require(m.shape[0] == (height + 3) / 4 && m.shape[1] == (width + 3) / 4, "power must hold one number per 4 x 4 cell");
-  const Kernels& kernel = pick(isa);
-  py::gil_scoped_release release;
-  const int64_t reach = in.t.shape[0] - 1;
-  parallel_for(m.shape[0], rows_per_task / 4, [&](int64_t begin, int64_t end) {
     const int64_t first = 4 * begin, last = std::min(4 * end, height);
     const int64_t above = std::max<int64_t>(first - reach, 0), below = std::min(last + reach, height);
     const int64_t top = std::max<int64_t>(above - 1, 0), bottom = std::min(below + 1, height);
     const Scratch y = scratch((bottom - top) * width), f = scratch((below - above) * width);
-    const Scratch s = scratch(2 * in.p.width + 8 * width + 2 * reach);
-    float *luma = y.get() - top * width, *flow = f.get() - above * width;
-    kernel.luma(in.p, factor, top, bottom, width, luma, s.get());
+    const Scratch b = scratch(kept ? 0 : (last - first) * width), s = scratch(2 * p.width + 8 * width + 2 * reach);
+    // The kernels count rows from the top of the picture.
+    float *luma = y.get() - top * width, *flow = f.get() - above * width, *out = kept ? kept : b.get() - first * width;
+    kernel.luma(p, factor, top, bottom, width, luma, s.get());
     kernel.limited_flow(luma, height, width, static_cast<float>(limit), above, below, flow);
-    kernel.blur(flow, height, width, in.t.data, static_cast<int>(in.t.shape[0]), first, last, h.data, s.get());
-    kernel.power(h.data, height, width, begin, end, m.data, s.get());
+    kernel.blur(flow, height, width, t.data, static_cast<int>(t.shape[0]), first, last, out, s.get());
+    kernel.cells(luma, out, height, width, begin, end, m.data, s.get());
   });
 }
 
@@ -470,10 +447,8 @@ py::tuple locate(py::handle sync, py::handle lines, int64_t period, py::handle c
 void bind_pictures(py::module_& m) {
   const auto isa = py::arg("isa") = "";
   m.def("blur", &blur, py::arg("image"), py::arg("taps"), py::arg("out"), isa);
-  m.def("statistics", &statistics, py::arg("pixels"), py::arg("factor"), py::arg("taps"), py::arg("height"),
-        py::arg("width"), py::arg("means"), isa);
   m.def("limited_high_pass", &limited_high_pass, py::arg("pixels"), py::arg("factor"), py::arg("limit"), py::arg("taps"),
-        py::arg("high"), py::arg("power"), isa);
+        py::arg("height"), py::arg("width"), py::arg("means"), py::arg("high"), isa);
   m.def("whiten", &whiten, py::arg("high"), py::arg("weight"), py::arg("clip"), py::arg("vertical"), py::arg("horizontal"),
         py::arg("out"), isa);
   m.def("fold", &fold, py::arg("y"), py::arg("steps"), py::arg("out"), isa);

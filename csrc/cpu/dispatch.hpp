@@ -42,10 +42,9 @@ struct Kernels {
   void (*luma)(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch);
   void (*blur)(const float* in, int64_t height, int64_t width, const float* taps, int count, int64_t begin, int64_t end,
                float* out, float* scratch);
-  void (*cells)(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end, float* means,
+  void (*cells)(const float* y, const float* high, int64_t height, int64_t width, int64_t begin, int64_t end, float* means,
                 float* scratch);
   void (*limited_flow)(const float* y, int64_t height, int64_t width, float limit, int64_t begin, int64_t end, float* out);
-  void (*power)(const float* high, int64_t height, int64_t width, int64_t begin, int64_t end, float* out, float* scratch);
   void (*weigh)(const float* high, int64_t width, const float* weight, int64_t down, int64_t across, int64_t begin,
                 int64_t end, float* out, float* sums, float* scratch);
   void (*clip_and_taper)(float* y, int64_t width, float scale, float limit, const float* vertical, const float* horizontal,

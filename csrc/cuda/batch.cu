@@ -21,24 +21,17 @@ void with_samples(Sample sample, F body) {
   }
 }
 
+}  // namespace
+
 void reduce(const PixelBatch& p, double factor, const Images& luma, void* stream) {
   with_samples(p.first.sample, [&](auto type) {
     launch(LumaKernel<decltype(type)>{p, factor, luma.height, luma.width, luma.data}, stream);
   });
 }
 
-}  // namespace
-
-void statistics(const PixelBatch& p, double factor, const Images& luma, const float* taps, int weights, float* means,
-                void* stream) {
-  reduce(p, factor, luma, stream);
-  launch(CellsKernel{luma.data, luma.count, luma.height, luma.width, taps, weights, means}, stream);
-}
-
-void limited_high_pass(const PixelBatch& p, double factor, float limit, const Images& luma, const float* taps,
-                       int weights, float* high, float* power, void* stream) {
-  reduce(p, factor, luma, stream);
-  launch(LimitedHighPassKernel{luma.data, luma.count, luma.height, luma.width, limit, taps, weights, high, power},
+void limited_high_pass(const Images& luma, float limit, const float* taps, int weights, float* means, float* high,
+                       void* stream) {
+  launch(LimitedHighPassKernel{luma.data, luma.count, luma.height, luma.width, limit, taps, weights, means, high},
          stream);
 }
 

@@ -13,11 +13,10 @@ struct Images {
   int64_t count, height, width;
 };
 
-// luma: scratch of the reduced shape.
-void statistics(const PixelBatch& p, double factor, const Images& luma, const float* taps, int weights, float* means,
-                void* stream);
-void limited_high_pass(const PixelBatch& p, double factor, float limit, const Images& luma, const float* taps,
-                       int weights, float* high, float* power, void* stream);
+void reduce(const PixelBatch& p, double factor, const Images& luma, void* stream);
+// high may be null.
+void limited_high_pass(const Images& luma, float limit, const float* taps, int weights, float* means, float* high,
+                       void* stream);
 void blur(const Images& in, const float* taps, int weights, float* out, void* stream);
 // sums: one per row of y, scales: one per image; both are scratch.
 void whiten(const Images& y, const float* weight, int64_t down, int64_t across, float limit, const float* vertical,

@@ -156,42 +156,8 @@ struct CellsOfTile {
   }
 };
 
-// Per cell the means of sqrt|b| and luma, b = luma without its low-pass.
-struct CellsKernel {
-  static constexpr int threads = SmoothTile::threads;
-  using Shared = SmoothTile;
-  const float* luma;
-  int64_t count, height, width;
-  const float* taps;
-  int weights;
-  float* means;
-
-  WM_INLINE int64_t blocks() const { return tiles_of(count, height, width); }
-
-  WM_INLINE void operator()(const Block<threads>& block, Shared& s) const {
-    constexpr int64_t wide = SmoothTile::wide;
-    const TilePlace at = tile_place(block.index, height, width);
-    const float* image = luma + at.item * height * width;
-    s.fill(
-        block, [&](int64_t y, int64_t x) { return image[y * width + x]; }, height, width, at.top, at.left, taps,
-        weights);
-    const int64_t reach = weights - 1;
-    block.each_of(SmoothTile::tall * wide, [&](int64_t i) {
-      s.low[i / wide][i % wide] = s.in[i / wide + reach][i % wide + reach] - s.low[i / wide][i % wide];
-    });
-    const CellsOfTile cells{at, height, width};
-    const int64_t plane = ((height + cell - 1) / cell) * ((width + cell - 1) / cell);
-    block.each_of(2 * CellsOfTile::count, [&](int64_t i) {
-      const int64_t map = i / CellsOfTile::count;
-      const auto value = [&](int64_t y, int64_t x) {
-        return map == 0 ? square_root(magnitude(s.low[y][x])) : s.in[y + reach][x + reach];
-      };
-      cells.mean(i % CellsOfTile::count, value, means + (2 * at.item + map) * plane);
-    });
-  }
-};
-
-// What flows into each pixel from its neighbours, limited, then smoothed; and per cell the means of its squares.
+// b = what flows into each pixel from its neighbours, limited, then smoothed (not kept if high is null); and per cell
+// the means of sqrt|b|, b^2 and luma.
 struct LimitedHighPassKernel {
   static constexpr int threads = SmoothTile::threads;
   using Shared = SmoothTile;
@@ -200,7 +166,7 @@ struct LimitedHighPassKernel {
   float limit;
   const float* taps;
   int weights;
-  float *high, *power;
+  float *means, *high;
 
   WM_INLINE int64_t blocks() const { return tiles_of(count, height, width); }
 
@@ -218,12 +184,18 @@ struct LimitedHighPassKernel {
     const CellsOfTile cells{at, height, width};
     const int64_t plane = ((height + cell - 1) / cell) * ((width + cell - 1) / cell);
     block.each([&](int thread) {
-      for (int64_t i = thread; i < SmoothTile::tall * wide; i += threads) {
+      for (int64_t i = thread; high && i < SmoothTile::tall * wide; i += threads) {
         const int64_t y = at.top + i / wide, x = at.left + i % wide;
         if (y < height && x < width) high[(at.item * height + y) * width + x] = s.low[i / wide][i % wide];
       }
-      const auto square = [&](int64_t y, int64_t x) { return s.low[y][x] * s.low[y][x]; };
-      for (int64_t i = thread; i < CellsOfTile::count; i += threads) cells.mean(i, square, power + at.item * plane);
+      for (int64_t i = thread; i < 3 * CellsOfTile::count; i += threads) {
+        const int64_t map = i / CellsOfTile::count;
+        const auto value = [&](int64_t y, int64_t x) {
+          const float b = s.low[y][x];
+          return map == 0 ? square_root(magnitude(b)) : map == 1 ? b * b : image[(at.top + y) * width + at.left + x];
+        };
+        cells.mean(i % CellsOfTile::count, value, means + (3 * at.item + map) * plane);
+      }
     });
   }
 };

@@ -215,21 +215,22 @@ WM_FN f32x8 square_root(f32x8 x) {
 #endif
 }
 
-// Cell rows [begin, end): the means of sqrt|y - low| and of y. scratch: 2 width floats.
-static inline void cells(const float* y, const float* low, int64_t height, int64_t width, int64_t begin, int64_t end,
+// Cell rows [begin, end): the means of sqrt|high|, high^2 and y. scratch: 3 width floats.
+static inline void cells(const float* y, const float* high, int64_t height, int64_t width, int64_t begin, int64_t end,
                          float* means, float* scratch) {
   const int64_t across = (width + cell - 1) / cell, down = (height + cell - 1) / cell;
-  float *root = scratch, *level = scratch + width;
+  float *root = scratch, *square = scratch + width, *level = scratch + 2 * width;
   for (int64_t row = begin; row < end; ++row) {
-    for (int64_t x = 0; x < 2 * width; ++x) scratch[x] = 0.0f;
+    for (int64_t x = 0; x < 3 * width; ++x) scratch[x] = 0.0f;
     const int64_t first = row * cell, last = first + cell < height ? first + cell : height;
     for (int64_t j = first; j < last; ++j) {
-      const float *a = y + j * width, *b = low + j * width;
+      const float *a = y + j * width, *b = high + j * width;
       int64_t x = 0;
-#define WM_CELL(T)                                                          \
-  const T v = load<T>(a + x), difference = v - load<T>(b + x);              \
-  store(root + x, load<T>(root + x) + square_root(magnitude(difference)));  \
-  store(level + x, load<T>(level + x) + v)
+#define WM_CELL(T)                                                \
+  const T v = load<T>(b + x);                                     \
+  store(root + x, load<T>(root + x) + square_root(magnitude(v))); \
+  store(square + x, load<T>(square + x) + v * v);                 \
+  store(level + x, load<T>(level + x) + load<T>(a + x))
       for (; x + 8 <= width; x += 8) {
         WM_CELL(f32x8);
       }
@@ -241,7 +242,7 @@ static inline void cells(const float* y, const float* low, int64_t height, int64
     for (int64_t column = 0; column < across; ++column) {
       const int64_t left = column * cell, right = left + cell < width ? left + cell : width;
       const float count = static_cast<float>((last - first) * (right - left));
-      for (int map = 0; map < 2; ++map) {
+      for (int map = 0; map < 3; ++map) {
         const float* line = scratch + map * width;
         float total = line[left];
         for (int64_t x = left + 1; x < right; ++x) total += line[x];
@@ -275,30 +276,6 @@ static inline void limited_flow(const float* y, int64_t height, int64_t width, f
     }
     if (width > 1) at_border(width - 1);
 #undef WM_FLOW
-  }
-}
-
-// Cell rows [begin, end): means of squares. scratch: width floats.
-static inline void power(const float* high, int64_t height, int64_t width, int64_t begin, int64_t end, float* out,
-                         float* scratch) {
-  const int64_t across = (width + cell - 1) / cell;
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t first = row * cell, last = first + cell < height ? first + cell : height;
-#define WM_SQUARES(T, x)                                     \
-  T total = {};                                              \
-  for (int64_t j = first; j < last; ++j) {                   \
-    const T v = load<T>(high + j * width + x);               \
-    total += v * v;                                          \
-  }                                                          \
-  store(scratch + x, total)
-    WM_ROW(width, WM_SQUARES)
-#undef WM_SQUARES
-    for (int64_t column = 0; column < across; ++column) {
-      const int64_t left = column * cell, right = left + cell < width ? left + cell : width;
-      float total = scratch[left];
-      for (int64_t x = left + 1; x < right; ++x) total += scratch[x];
-      out[row * across + column] = total / static_cast<float>((last - first) * (right - left));
-    }
   }
 }
 

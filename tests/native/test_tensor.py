@@ -384,6 +384,6 @@ def test_searches_stay_in_their_table(scales, rows):
 
 @pytest.mark.parametrize("factor", [np.inf, np.nan, 0.0])
 def test_reductions_are_finite(factor):
-    taps, means = np.ones(3, np.float32), np.zeros((2, 1, 1), np.float32)
+    taps, means = np.ones(3, np.float32), np.zeros((3, 1, 1), np.float32)
     with pytest.raises(ValueError, match="factor"):
-        core.statistics(np.zeros((4, 4, 3), np.uint8), factor, taps, 1, 1, means)
+        core.limited_high_pass(np.zeros((4, 4, 3), np.uint8), factor, 3.0, taps, 1, 1, means, None)

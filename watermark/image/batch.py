@@ -40,7 +40,7 @@ from watermark.image.geometry import (
     reduction,
     tile_layout,
 )
-from watermark.image.perceptual import HIGH_PASS, LIMITED, detector_weight, expected_evidence, rms, visibility
+from watermark.image.perceptual import DETECTED, SEEN, detector_weight, expected_evidence, rms, visibility
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
 from watermark.ops._native import core, is_cuda
@@ -178,9 +178,9 @@ class Canvas:
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[2:])
-        means = ops.statistics(pixels, self._factor, HIGH_PASS)
-        _, power = ops.limited_high_pass(pixels, self._factor, *LIMITED)
-        self._luma, self._amplitude = means[:, 1], visibility(means)
+        luma = ops.luma(pixels, self._factor)
+        means, power = ops.statistics(luma, *SEEN), ops.statistics(luma, *DETECTED)[:, 1]
+        self._luma, self._amplitude = means[:, 2], visibility(means)
         self._strength, self._evidence = rms(self._amplitude), expected_evidence(self._amplitude, power)
 
     def measured(self) -> Iterator[tuple[float, float]]:
@@ -324,7 +324,7 @@ class DeviceReadings(Readings):
 
     def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
         y, [place] = self._seen([row])
-        luma = ops.statistics(self._pixels[row : row + 1], self._search_factor, HIGH_PASS)[0, 1]
+        luma = ops.statistics(ops.luma(self._pixels[row : row + 1], self._search_factor), *DETECTED)[0, 2]
         maps = probes(luma).repeat_interleave(CELL, -2).repeat_interleave(CELL, -1)
         seen = y[int(place)] * maps[:, : y.shape[1], : y.shape[2]]
         count = len(seen)
@@ -383,8 +383,8 @@ def _maps(through: Sequence[Parts]) -> Tensor:
 
 def _whitened(pixels: Tensor, factor: float) -> Tensor:
     """Pictures as the detector sees them: reduced, high-passed, of even local variance."""
-    high, power = ops.limited_high_pass(pixels, factor, *LIMITED)
-    return ops.whiten(high, detector_weight(power))
+    high, means = ops.limited_high_pass(ops.luma(pixels, factor), *DETECTED)
+    return ops.whiten(high, detector_weight(means[:, 1]))
 
 
 def _chosen(tensor: Tensor, rows: Iterable[int]) -> Tensor:

@@ -17,8 +17,7 @@ import numpy as np
 
 from watermark._cache import cached_property
 from watermark.image.perceptual import (
-    HIGH_PASS,
-    LIMITED,
+    DETECTED,
     alike,
     detector_weight,
     library,
@@ -36,7 +35,6 @@ from watermark.ops.picture import (
     gaussian_taps,
     limited_high_pass,
     reduced_shape,
-    statistics,
     whiten,
 )
 
@@ -401,7 +399,7 @@ class Reading(Readings):
     def __init__(self, pixels: NDArray[Any]) -> None:
         super().__init__(pixels.shape[0], pixels.shape[1], 1)
         self._pixels = pixels
-        self._seen: dict[float, NDArray[np.float32]] = {}
+        self._seen: dict[float, tuple[Floats, Floats]] = {}
 
     @cached_property
     def _tiles(self) -> NDArray[np.complex64]:
@@ -421,9 +419,13 @@ class Reading(Readings):
 
     def _whitened(self, factor: float) -> NDArray[np.float32]:
         """The picture as the detector sees it: reduced, high-passed, of even local variance."""
+        return self._reduced(factor)[0]
+
+    def _reduced(self, factor: float) -> tuple[Floats, Floats]:
+        """The whitened picture, and luma on the grid of 4 x 4 pixel cells."""
         if factor not in self._seen:
-            high, power = limited_high_pass(self._pixels, factor, *LIMITED)
-            self._seen[factor] = whiten(high, detector_weight(power))
+            high, means = limited_high_pass(self._pixels, factor, *DETECTED)
+            self._seen[factor] = whiten(high, detector_weight(means[1])), means[2]
         return self._seen[factor]
 
     def presence(
@@ -484,7 +486,7 @@ class Reading(Readings):
         return found, through
 
     def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
-        y, luma = self._whitened(self._search_factor), statistics(self._pixels, self._search_factor, HIGH_PASS)[1]
+        y, luma = self._reduced(self._search_factor)
         height, width = y.shape
         seen = [y * m.repeat(CELL, 0).repeat(CELL, 1)[:height, :width] for m in probes(luma)]
         if parts is not None:

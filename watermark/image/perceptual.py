@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 Floats = Any  # float32: an array of one picture, (h, w), or a tensor of many, (n, h, w)
 
-HIGH_PASS = 2.0
-"""Deviation in pixels of the low-pass that luma is freed of, to give the high-pass b."""
-LIMITED = (3.0, 1.0)
+DETECTED = (3.0, 1.0)
 """What a detector sees: `limited_high_pass` with this limit in grey levels and this smoothing in pixels."""
+SEEN = (12.0, 1.0)
+"""The same for the eye: greater differences are edges, beside which a pattern would show as a halo."""
 _SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which its variance is made even; deviation where nothing happens
 _RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; variance that an edit adds
 
@@ -64,22 +64,21 @@ def rms(maps: Floats) -> Any:
 def visibility(means: Floats) -> Floats:
     """Grey levels per unit of pattern that are equally visible everywhere, on the cell grid.
 
-    Half a level where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
-    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise: unlike a variance it discounts lone edges, beside
-    which a pattern would show as a halo.
+    A little where nothing happens, rising with activity^(3/4) (contrast masking), less in the dark. Activity is the
+    local (mean of sqrt|b|)^2, scaled to the mean of |b| in noise, which discounts what is busy in a few places only.
 
     Args:
-        means: Over cells, of sqrt|b| and luma (0 to 255), b the high-pass: float32 of shape (..., 2, rows, columns).
+        means: Of sqrt|b|, b^2 and luma over cells, from `limited_high_pass` as `SEEN`.
     """
-    root, level = smooth(means[..., 0, :, :], 3.6 / CELL), smooth(means[..., 1, :, :], 4 / CELL)
+    root, level = smooth(means[..., 0, :, :], 3.6 / CELL), smooth(means[..., 2, :, :], 4 / CELL)
     xp = library(means)
-    busy = xp.sqrt(xp.clip(1.4 * root * root, None, 16))
-    masking = 0.5 + 0.35 * busy * xp.sqrt(busy)
+    busy = xp.sqrt(xp.clip(2.8 * root * root, None, 16))
+    masking = 0.4 + 0.48 * busy * xp.sqrt(busy)
     return masking * xp.clip(0.6 + 0.4 / 50 * level, 0.6, 1)
 
 
 def detector_weight(power: Floats) -> Floats:
-    """What a detector multiplies the limited high-pass by, for even variance: on the cell grid, of its mean squares."""
+    """What a detector multiplies the high-pass by, for even variance: on the cell grid, of its mean squares."""
     return 1 / library(power).sqrt(smooth(power, _SURROUNDINGS / CELL) + _FLAT * _FLAT)
 
 

@@ -39,9 +39,9 @@ from watermark.image.geometry import (
     reduction,
     upright,
 )
-from watermark.image.perceptual import HIGH_PASS, LIMITED, expected_evidence, rms, visibility
+from watermark.image.perceptual import DETECTED, SEEN, expected_evidence, rms, visibility
 from watermark.media.pixels import Pixels
-from watermark.ops.picture import add_pattern, limited_high_pass, statistics
+from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
 from watermark.scheme import FixedKey, MediaScheme, SchemeInfo, each, per_row
 from watermark.stats import LN10, log_rademacher_energy, log_rademacher_message
@@ -65,7 +65,7 @@ _SYMBOLS = 512
 # energy as they need it, so that they fail together when a picture is edited ever more.
 _SYNC_NEEDS, _USUAL_NEEDS = 31.0, 95.0
 
-_EVIDENCE = 220.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
+_EVIDENCE = 240.0  # standard deviations of the whole pattern that embedding aims at, after an edit that adds some noise
 _GAIN = (0.85, 1.6)
 _PSNR = (38.6, 48.0)
 
@@ -203,15 +203,15 @@ class SpectralMark(MediaScheme):
         pixels = _pixels(media, _MARKED_SIDE)
         size = pixels.array.shape[:2]
         factor = reduction(*size)
-        means = statistics(pixels.array, factor, HIGH_PASS)
+        means = statistics(pixels.array, factor, *SEEN)
         amplitude = visibility(means)
-        evidence = expected_evidence(amplitude, limited_high_pass(pixels.array, factor, *LIMITED)[1])
+        evidence = expected_evidence(amplitude, statistics(pixels.array, factor, *DETECTED)[1])
         amplitude *= self._gain(float(rms(amplitude)), float(evidence))
         step_y, step_x = _sampling(*size)
         cycles, step = self._laid(payload, pixels.array[::step_y, ::step_x])
         amplitudes = amplitude[None]
         if self.parameters.bind:
-            amplitudes = amplitude * binding.layers(binding.field(means[1], 1.0))
+            amplitudes = amplitude * binding.layers(binding.field(means[2], 1.0))
         return pixels.restore(add_pattern(pixels.array, cycles, step, amplitudes, factor))
 
     def embed_batch(self, items: Iterable[Any], payload: bytes | Sequence[bytes | None] | None = None) -> Any:

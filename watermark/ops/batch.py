@@ -86,40 +86,43 @@ def _constant(array: NDArray[Any], device: Any) -> Tensor:
     return torch.from_numpy(array.copy()).to(device)
 
 
-def statistics(pixels: Tensor, factor: float, sigma: float) -> Tensor:
-    """Local statistics of reduced pictures' luma, and of its high-pass.
+def luma(pixels: Tensor, factor: float) -> Tensor:
+    """Reduced pictures' luma, 0 to 255: float32 of shape (n, h, w).
 
     Args:
         pixels: uint8, uint16, float32 or float64 of shape (n, C, H, W), any strides.
         factor: At least 1.
-        sigma: Standard deviation of the low-pass, at most 9 pixels of the reduced pictures.
-
-    Returns:
-        Means over cells of sqrt|b| and luma, b the high-pass: float32 of shape (n, 2, rows, columns).
     """
-    luma = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
-    means = _empty(pixels, (luma.shape[0], 2, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
-    _call("statistics", pixels, factor, _taps(sigma, pixels.device), luma, means)
-    return means
+    out = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
+    _call("luma", pixels, factor, out)
+    return out
 
 
-def limited_high_pass(pixels: Tensor, factor: float, limit: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """High-pass of reduced pictures' luma that no edge dominates.
+def limited_high_pass(luma: Tensor, limit: float, sigma: float) -> tuple[Tensor, Tensor]:
+    """High-pass of luma that no edge dominates, and local statistics.
 
     Args:
-        pixels: As in `statistics`.
-        factor: At least 1.
+        luma: float32 of shape (n, h, w).
         limit: Of the differences between neighbours, in grey levels.
-        sigma: Standard deviation of the smoothing, at most 9 pixels of the reduced pictures.
+        sigma: Standard deviation of the smoothing, at most 9 pixels.
 
     Returns:
-        The high-pass, float32 of shape (n, h, w); and the means of its squares over cells, (n, rows, columns).
+        The high-pass b, float32 of shape (n, h, w); and the means over cells of sqrt|b|, b^2 and luma, float32 of shape
+        (n, 3, rows, columns).
     """
-    luma = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
-    high = _empty(pixels, tuple(luma.shape))
-    power = _empty(pixels, (luma.shape[0], -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
-    _call("limited_high_pass", pixels, factor, limit, _taps(sigma, pixels.device), luma, high, power)
-    return high, power
+    high = _empty(luma, tuple(luma.shape))
+    return high, _statistics(luma, limit, sigma, high)
+
+
+def statistics(luma: Tensor, limit: float, sigma: float) -> Tensor:
+    """The second result of `limited_high_pass` alone, for less."""
+    return _statistics(luma, limit, sigma, None)
+
+
+def _statistics(luma: Tensor, limit: float, sigma: float, high: Tensor | None) -> Tensor:
+    means = _empty(luma, (luma.shape[0], 3, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
+    _call("limited_high_pass", luma, limit, _taps(sigma, luma.device), means, high)
+    return means
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

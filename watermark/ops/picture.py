@@ -41,60 +41,43 @@ def reduced_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
     return height, width
 
 
-def statistics(pixels: Samples, factor: float, sigma: float) -> Floats:
-    """Local statistics of a reduced picture's luma, and of its high-pass b.
+def limited_high_pass(pixels: Samples, factor: float, limit: float, sigma: float) -> tuple[Floats, Floats]:
+    """High-pass of a reduced picture's luma that no edge dominates, and local statistics.
 
     Luma (ITU-R BT.601 weights) is area-averaged down by the same factor on both axes: output pixel x covers the input
-    interval [x factor, (x + 1) factor). b is luma without its Gaussian low-pass.
+    interval [x factor, (x + 1) factor). Each pixel's differences to its four neighbours are limited and summed, and the
+    sums smoothed. Where nothing is limited, this is a Laplacian of Gaussian with its sign turned; but an edge, which
+    outweighs a faint pattern a hundred times, counts no more than `limit`.
 
     Args:
         pixels: uint8, uint16, or float32 or float64 in [0, 1], of shape (H, W, C), any strides. C = 1, 2: grey (and
             alpha); C = 3, 4: RGB (and alpha).
         factor: At least 1.
-        sigma: Standard deviation of the low-pass, in pixels of the reduced picture.
-
-    Returns:
-        float32 of shape (2, ceil(h / 4), ceil(w / 4)), (h, w) the `reduced_shape`: per 4 x 4 cell the means of sqrt|b|
-        and luma (0 to 255).
-    """
-    height, width = reduced_shape(pixels.shape, factor)
-    means = np.empty((2, *_cells(height, width)), np.float32)
-    core.statistics(pixels, factor, gaussian_taps(sigma), height, width, means)
-    return means
-
-
-def statistics_reference(pixels: Samples, factor: float, sigma: float) -> Floats:
-    """The same in NumPy."""
-    y = _luma(pixels, factor)
-    high = y - blur_reference(y, sigma)
-    return _cell_means(np.stack([np.sqrt(np.abs(high)), y]))
-
-
-def limited_high_pass(pixels: Samples, factor: float, limit: float, sigma: float) -> tuple[Floats, Floats]:
-    """High-pass of a reduced picture's luma that no edge dominates.
-
-    Each pixel's differences to its four neighbours are limited and summed, and the sums smoothed. Where nothing is
-    limited, this is a Laplacian of Gaussian with its sign turned; but an edge of the picture, which outweighs a faint
-    pattern a hundred times, counts no more than `limit`.
-
-    Args:
-        pixels: As in `statistics`.
-        factor: At least 1.
         limit: In grey levels.
         sigma: Standard deviation of the smoothing, in pixels of the reduced picture.
 
     Returns:
-        The high-pass, float32 of `reduced_shape` (h, w); and the means of its squares per 4 x 4 cell, float32 of shape
-        (ceil(h / 4), ceil(w / 4)).
+        The high-pass b, float32 of `reduced_shape` (h, w); and float32 of shape (3, ceil(h / 4), ceil(w / 4)): per
+        4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
     """
     high = np.empty(reduced_shape(pixels.shape, factor), np.float32)
-    power = np.empty(_cells(*high.shape), np.float32)
-    core.limited_high_pass(pixels, factor, limit, gaussian_taps(sigma), high, power)
-    return high, power
+    return high, _statistics(pixels, factor, limit, sigma, high)
+
+
+def statistics(pixels: Samples, factor: float, limit: float, sigma: float) -> Floats:
+    """The second result of `limited_high_pass` alone, for less."""
+    return _statistics(pixels, factor, limit, sigma, None)
+
+
+def _statistics(pixels: Samples, factor: float, limit: float, sigma: float, high: Floats | None) -> Floats:
+    height, width = reduced_shape(pixels.shape, factor)
+    means = np.empty((3, -(-height // CELL), -(-width // CELL)), np.float32)
+    core.limited_high_pass(pixels, factor, limit, gaussian_taps(sigma), height, width, means, high)
+    return means
 
 
 def limited_high_pass_reference(pixels: Samples, factor: float, limit: float, sigma: float) -> tuple[Floats, Floats]:
-    """The same in NumPy."""
+    """The same as `limited_high_pass` in NumPy."""
     y = _luma(pixels, factor)
     flow = np.zeros_like(y)
     for axis in (0, 1):
@@ -102,19 +85,11 @@ def limited_high_pass_reference(pixels: Samples, factor: float, limit: float, si
         nothing = np.zeros_like(np.take(y, [0], axis))
         flow -= np.diff(np.concatenate([nothing, steps, nothing], axis), axis=axis)
     high = blur_reference(flow, sigma)
-    return high, _cell_means(high * high)
-
-
-def _cells(height: int, width: int) -> tuple[int, int]:
-    return -(-height // CELL), -(-width // CELL)
-
-
-def _cell_means(maps: Floats) -> Floats:
-    height, width = maps.shape[-2:]
-    rows, columns = np.arange(0, height, CELL), np.arange(0, width, CELL)
-    sums = np.add.reduceat(np.add.reduceat(maps.astype(np.float64), rows, axis=-2), columns, axis=-1)
-    counts = np.outer(np.diff(np.append(rows, height)), np.diff(np.append(columns, width)))
-    return np.asarray(sums / counts, np.float32)
+    rows, columns = np.arange(0, y.shape[0], CELL), np.arange(0, y.shape[1], CELL)
+    maps = np.stack([np.sqrt(np.abs(high)), high * high, y]).astype(np.float64)
+    sums = np.add.reduceat(np.add.reduceat(maps, rows, axis=1), columns, axis=2)
+    counts = np.outer(np.diff(np.append(rows, y.shape[0])), np.diff(np.append(columns, y.shape[1])))
+    return high, (sums / counts).astype(np.float32)
 
 
 def _units(dtype: np.dtype[Any]) -> float:
