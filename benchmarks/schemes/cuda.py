@@ -22,7 +22,7 @@ import torch
 
 import watermark
 from watermark.image import batch, geometry
-from watermark.image.perceptual import DETECTED, detector_weight
+from watermark.image.perceptual import DETECTED, SMOOTHING, detector_weight
 from watermark.ops import batch as ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -141,7 +141,7 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
     factor = geometry.reduction(*size)
     canvas = batch.Canvas(pixels)
     grey = ops.luma(pixels, factor)
-    high, means = ops.limited_high_pass(grey, *DETECTED)
+    high, means = ops.limited_high_pass(grey, DETECTED, SMOOTHING)
     weight = detector_weight(means[:, 1])
     y = ops.whiten(high.clone(), weight)
     readings = batch.DeviceReadings(pixels)
@@ -157,10 +157,10 @@ def steps(size: tuple[int, int], count: int, device: str, clock: Clock, bandwidt
     picture, luma, spectrum = pixels[0].numel(), 4 * y[0].numel(), 8 * values[0].numel()
     cases: dict[str, tuple[Callable[[], object], int]] = {
         "luma": (lambda: ops.luma(pixels, factor), picture + luma),
-        "statistics": (lambda: ops.statistics(grey, *DETECTED), luma),
+        "statistics": (lambda: ops.statistics(grey, DETECTED, SMOOTHING), luma),
         "amplitudes": (lambda: batch.Canvas(pixels), picture),
         "add_pattern": (lambda: canvas.marked(cycles, strides, [1.0] * count), 2 * picture),
-        "limited_high_pass": (lambda: ops.limited_high_pass(grey, *DETECTED), 2 * luma),
+        "limited_high_pass": (lambda: ops.limited_high_pass(grey, DETECTED, SMOOTHING), 2 * luma),
         "whiten": (lambda: ops.whiten(high, weight), 2 * luma),
         "fold": (lambda: ops.fold(y, geometry.STEPS, geometry.PERIOD), luma),
         "aligned looks": (lambda: batch.DeviceReadings(pixels)._tiles, picture),

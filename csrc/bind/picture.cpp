@@ -8,6 +8,8 @@
 #include <optional>
 #include <vector>
 
+#include <pybind11/stl.h>
+
 #include "bind/bind.hpp"
 
 namespace watermark {
@@ -73,18 +75,19 @@ bool reduces(int64_t reduced, int64_t full, double factor) {
   return reduced == 1 || (reduced > 1 && static_cast<double>(reduced) * factor <= static_cast<double>(full) + 1e-3 * factor);
 }
 
-// Luma, its limited flow, what is left of that after blurring, and the cell means, in bands that stay in the second-level
-// cache. high: where to keep the high-pass, or None.
-void limited_high_pass(py::handle pixels, double factor, double limit, py::handle taps, int64_t height, int64_t width,
-                       py::handle means, py::handle high, const std::string& isa) {
+// Luma, and for each limit its limited flow, what is left of that after blurring, and the cell means, in bands that stay
+// in the second-level cache. high: where to keep the high-pass of the last limit, or None.
+void limited_high_pass(py::handle pixels, double factor, const std::vector<float>& limits, py::handle taps, int64_t height,
+                       int64_t width, py::handle means, py::handle high, const std::string& isa) {
   const Tensor pixels_(pixels, "pixels"), taps_(taps, "taps"), means_(means, "means");
   const Pixels p = pixels_of(pixels_);
   const auto t = taps_.dense<const float, 1>();
-  const auto m = means_.dense<float, 3>();
+  const auto m = means_.dense<float, 4>();
   require(std::isfinite(factor) && factor >= 1, "factor must be at least 1");
   require(reduces(height, p.height, factor) && reduces(width, p.width, factor), "the reduced shape does not fit");
   require(t.shape[0] >= 1 && t.shape[0] <= 64, "taps must hold 1 to 64 weights");
-  require(m.shape[0] == 3 && m.shape[1] == (height + 3) / 4 && m.shape[2] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
+  require(m.shape[0] == static_cast<int64_t>(limits.size()), "means must hold maps for each limit");
+  require(m.shape[1] == 3 && m.shape[2] == (height + 3) / 4 && m.shape[3] == (width + 3) / 4, "means must hold 3 maps of 4 x 4 cells");
   float* kept = nullptr;
   std::optional<Tensor> high_;
   if (!high.is_none()) {
@@ -95,7 +98,7 @@ void limited_high_pass(py::handle pixels, double factor, double limit, py::handl
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   const int64_t reach = t.shape[0] - 1;
-  parallel_for(m.shape[1], rows_per_task / 4, [&](int64_t begin, int64_t end) {
+  parallel_for(m.shape[2], rows_per_task / 4, [&](int64_t begin, int64_t end) {
     const int64_t first = 4 * begin, last = std::min(4 * end, height);
     const int64_t above = std::max<int64_t>(first - reach, 0), below = std::min(last + reach, height);
     const int64_t top = std::max<int64_t>(above - 1, 0), bottom = std::min(below + 1, height);
@@ -104,9 +107,13 @@ void limited_high_pass(py::handle pixels, double factor, double limit, py::handl
     // The kernels count rows from the top of the picture.
     float *luma = y.get() - top * width, *flow = f.get() - above * width, *out = kept ? kept : b.get() - first * width;
     kernel.luma(p, factor, top, bottom, width, luma, s.get());
-    kernel.limited_flow(luma, height, width, static_cast<float>(limit), above, below, flow);
-    kernel.blur(flow, height, width, t.data, static_cast<int>(t.shape[0]), first, last, out, s.get());
-    kernel.cells(luma, out, height, width, begin, end, m.data, s.get());
+    float* maps = m.data;
+    for (const float limit : limits) {
+      kernel.limited_flow(luma, height, width, limit, above, below, flow);
+      kernel.blur(flow, height, width, t.data, static_cast<int>(t.shape[0]), first, last, out, s.get());
+      kernel.cells(luma, out, height, width, begin, end, maps, s.get());
+      maps += 3 * m.shape[2] * m.shape[3];
+    }
   });
 }
 
@@ -447,7 +454,7 @@ py::tuple locate(py::handle sync, py::handle lines, int64_t period, py::handle c
 void bind_pictures(py::module_& m) {
   const auto isa = py::arg("isa") = "";
   m.def("blur", &blur, py::arg("image"), py::arg("taps"), py::arg("out"), isa);
-  m.def("limited_high_pass", &limited_high_pass, py::arg("pixels"), py::arg("factor"), py::arg("limit"), py::arg("taps"),
+  m.def("limited_high_pass", &limited_high_pass, py::arg("pixels"), py::arg("factor"), py::arg("limits"), py::arg("taps"),
         py::arg("height"), py::arg("width"), py::arg("means"), py::arg("high"), isa);
   m.def("whiten", &whiten, py::arg("high"), py::arg("weight"), py::arg("clip"), py::arg("vertical"), py::arg("horizontal"),
         py::arg("out"), isa);

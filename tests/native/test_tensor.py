@@ -386,4 +386,4 @@ def test_searches_stay_in_their_table(scales, rows):
 def test_reductions_are_finite(factor):
     taps, means = np.ones(3, np.float32), np.zeros((3, 1, 1), np.float32)
     with pytest.raises(ValueError, match="factor"):
-        core.limited_high_pass(np.zeros((4, 4, 3), np.uint8), factor, 3.0, taps, 1, 1, means, None)
+        core.limited_high_pass(np.zeros((4, 4, 3), np.uint8), factor, [3.0], taps, 1, 1, means[None], None)

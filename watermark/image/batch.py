@@ -40,7 +40,7 @@ from watermark.image.geometry import (
     reduction,
     tile_layout,
 )
-from watermark.image.perceptual import DETECTED, SEEN, detector_weight, expected_evidence, rms, visibility
+from watermark.image.perceptual import DETECTED, SEEN, SMOOTHING, detector_weight, expected_evidence, rms, visibility
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
 from watermark.ops._native import core, is_cuda
@@ -179,7 +179,7 @@ class Canvas:
         self._pixels = pixels
         self._factor = reduction(*pixels.shape[2:])
         luma = ops.luma(pixels, self._factor)
-        means, power = ops.statistics(luma, *SEEN), ops.statistics(luma, *DETECTED)[:, 1]
+        means, power = ops.statistics(luma, SEEN, SMOOTHING), ops.statistics(luma, DETECTED, SMOOTHING)[:, 1]
         self._luma, self._amplitude = means[:, 2], visibility(means)
         self._strength, self._evidence = rms(self._amplitude), expected_evidence(self._amplitude, power)
 
@@ -324,7 +324,7 @@ class DeviceReadings(Readings):
 
     def _probed(self, row: int, probes: Callable[[Any], Any], parts: Parts | None) -> tuple[Spectra, int]:
         y, [place] = self._seen([row])
-        luma = ops.statistics(ops.luma(self._pixels[row : row + 1], self._search_factor), *DETECTED)[0, 2]
+        luma = ops.statistics(ops.luma(self._pixels[row : row + 1], self._search_factor), DETECTED, SMOOTHING)[0, 2]
         maps = probes(luma).repeat_interleave(CELL, -2).repeat_interleave(CELL, -1)
         seen = y[int(place)] * maps[:, : y.shape[1], : y.shape[2]]
         count = len(seen)
@@ -383,7 +383,7 @@ def _maps(through: Sequence[Parts]) -> Tensor:
 
 def _whitened(pixels: Tensor, factor: float) -> Tensor:
     """Pictures as the detector sees them: reduced, high-passed, of even local variance."""
-    high, means = ops.limited_high_pass(ops.luma(pixels, factor), *DETECTED)
+    high, means = ops.limited_high_pass(ops.luma(pixels, factor), DETECTED, SMOOTHING)
     return ops.whiten(high, detector_weight(means[:, 1]))
 
 

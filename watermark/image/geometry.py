@@ -18,6 +18,7 @@ import numpy as np
 from watermark._cache import cached_property
 from watermark.image.perceptual import (
     DETECTED,
+    SMOOTHING,
     alike,
     detector_weight,
     library,
@@ -424,7 +425,7 @@ class Reading(Readings):
     def _reduced(self, factor: float) -> tuple[Floats, Floats]:
         """The whitened picture, and luma on the grid of 4 x 4 pixel cells."""
         if factor not in self._seen:
-            high, means = limited_high_pass(self._pixels, factor, *DETECTED)
+            high, means = limited_high_pass(self._pixels, factor, DETECTED, SMOOTHING)
             self._seen[factor] = whiten(high, detector_weight(means[1])), means[2]
         return self._seen[factor]
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 Floats = Any  # float32: an array of one picture, (h, w), or a tensor of many, (n, h, w)
 
-DETECTED = (3.0, 1.0)
-"""What a detector sees: `limited_high_pass` with this limit in grey levels and this smoothing in pixels."""
-SEEN = (12.0, 1.0)
+DETECTED = 3.0
+"""What a detector sees: `limited_high_pass` with this limit in grey levels."""
+SEEN = 12.0
 """The same for the eye: greater differences are edges, beside which a pattern would show as a halo."""
+SMOOTHING = 1.0
+"""Of both, in pixels."""
 _SURROUNDINGS, _FLAT = 6.0, 0.75  # pixels over which its variance is made even; deviation where nothing happens
 _RESPONSE, _ATTACK_NOISE = 0.5, 2.0  # amplitude that it leaves of a pattern; variance that an edit adds
 

@@ -39,7 +39,7 @@ from watermark.image.geometry import (
     reduction,
     upright,
 )
-from watermark.image.perceptual import DETECTED, SEEN, expected_evidence, rms, visibility
+from watermark.image.perceptual import DETECTED, SEEN, SMOOTHING, expected_evidence, rms, visibility
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
@@ -203,9 +203,9 @@ class SpectralMark(MediaScheme):
         pixels = _pixels(media, _MARKED_SIDE)
         size = pixels.array.shape[:2]
         factor = reduction(*size)
-        means = statistics(pixels.array, factor, *SEEN)
+        means, detected = statistics(pixels.array, factor, (SEEN, DETECTED), SMOOTHING)
         amplitude = visibility(means)
-        evidence = expected_evidence(amplitude, statistics(pixels.array, factor, *DETECTED)[1])
+        evidence = expected_evidence(amplitude, detected[1])
         amplitude *= self._gain(float(rms(amplitude)), float(evidence))
         step_y, step_x = _sampling(*size)
         cycles, step = self._laid(payload, pixels.array[::step_y, ::step_x])

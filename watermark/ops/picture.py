@@ -15,6 +15,8 @@ import numpy as np
 from watermark.ops._native import core
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
@@ -61,18 +63,18 @@ def limited_high_pass(pixels: Samples, factor: float, limit: float, sigma: float
         4 x 4 cell the means of sqrt|b|, b^2 and luma (0 to 255).
     """
     high = np.empty(reduced_shape(pixels.shape, factor), np.float32)
-    return high, _statistics(pixels, factor, limit, sigma, high)
+    return high, _statistics(pixels, factor, (limit,), sigma, high)[0]
 
 
-def statistics(pixels: Samples, factor: float, limit: float, sigma: float) -> Floats:
-    """The second result of `limited_high_pass` alone, for less."""
-    return _statistics(pixels, factor, limit, sigma, None)
+def statistics(pixels: Samples, factor: float, limits: Sequence[float], sigma: float) -> Floats:
+    """The second results of `limited_high_pass` for several limits, for less: float32 of shape (limits, 3, ...)."""
+    return _statistics(pixels, factor, limits, sigma, None)
 
 
-def _statistics(pixels: Samples, factor: float, limit: float, sigma: float, high: Floats | None) -> Floats:
+def _statistics(pixels: Samples, factor: float, limits: Sequence[float], sigma: float, high: Floats | None) -> Floats:
     height, width = reduced_shape(pixels.shape, factor)
-    means = np.empty((3, -(-height // CELL), -(-width // CELL)), np.float32)
-    core.limited_high_pass(pixels, factor, limit, gaussian_taps(sigma), height, width, means, high)
+    means = np.empty((len(limits), 3, -(-height // CELL), -(-width // CELL)), np.float32)
+    core.limited_high_pass(pixels, factor, limits, gaussian_taps(sigma), height, width, means, high)
     return means
 
 
