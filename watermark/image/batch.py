@@ -30,7 +30,6 @@ from watermark.image.geometry import (
     TILTS,
     TOP,
     Candidate,
-    Readings,
     hypotheses,
     in_periods,
     limited,
@@ -41,6 +40,7 @@ from watermark.image.geometry import (
     tile_layout,
 )
 from watermark.image.perceptual import DETECTED, SEEN, SMOOTHING, detector_weight, expected_evidence, rms, visibility
+from watermark.image.reading import Readings
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
 from watermark.ops._native import core, is_cuda

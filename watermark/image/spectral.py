@@ -32,14 +32,13 @@ from watermark.image.geometry import (
     TILTS,
     TOP,
     Candidate,
-    Reading,
-    Readings,
     Sync,
     Tilt,
     reduction,
     upright,
 )
 from watermark.image.perceptual import DETECTED, SEEN, SMOOTHING, expected_evidence, rms, visibility
+from watermark.image.reading import Reading, Readings
 from watermark.media.pixels import Pixels
 from watermark.ops.picture import add_pattern, statistics
 from watermark.payload import Frame, SoftCode
