@@ -150,8 +150,9 @@ class SoftCode:
 
     def tag(self, payload: bytes, symbols: NDArray[np.uint8]) -> int | None:
         """The tag with which a message has these symbols; None below 24 bits."""
+        bits = polar.transform(symbols)[self.information]  # the transform is its own inverse
         tags = range(self.frame.tags) if self.frame.framed else ()
-        return next((tag for tag in tags if np.array_equal(self.encode(payload, tag), symbols)), None)
+        return next((tag for tag in tags if np.array_equal(self.frame.encode(payload, tag), bits)), None)
 
     def decode(self, soft: NDArray[np.float32]) -> tuple[bytes | None, NDArray[np.uint8]]:
         """The most likely message.

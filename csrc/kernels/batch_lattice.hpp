@@ -73,17 +73,8 @@ struct SmoothCellsKernel {
       const int64_t n = block.index * threads + thread;
       if (n >= count * noise_size) return;
       const float* map = cells + n / noise_size * noise_size;
-      const int64_t i = n % noise_size / noise_columns, j = n % noise_columns;
-      float total = 0.0f;
-      for (int64_t dy = -1; dy <= 1; ++dy)
-        for (int64_t dx = -1; dx <= 1; ++dx) {
-          int64_t row = i + dy, column = j + dx;
-          if (column < 0) row = -row, column = 1;
-          if (column == noise_columns) column = noise_columns - 1;
-          total += map[(row & (noise_rows - 1)) * noise_columns + column];
-        }
-      total /= 9.0f;
-      out[n] = last ? 1.08f * total + 1e-20f : total;
+      const float mean = mean_of_nine(map, n % noise_size / noise_columns, n % noise_columns);
+      out[n] = last ? 1.08f * mean + 1e-20f : mean;
     });
   }
 };

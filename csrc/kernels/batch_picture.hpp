@@ -539,17 +539,7 @@ struct DisplaceKernel {
       for (int k = 0; k < 3; ++k)
         at[k] = between(maps + (3 * n + k) * rows * columns, columns, rows, vertical, horizontal);
       const float u = static_cast<float>(x) - at[0], v = static_cast<float>(row) - at[1];
-      float total = 0.0f;
-      if (u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2)) {
-        const int64_t left = static_cast<int64_t>(u), top = static_cast<int64_t>(v);
-        float over[4], under[4];
-        catmull_rom(u - static_cast<float>(left), over);
-        catmull_rom(v - static_cast<float>(top), under);
-        const float* from = y + items[n] * height * width + (top - 1) * width + left - 1;
-        for (int j = 0; j < 4; ++j, from += width)
-          total += under[j] * (over[0] * from[0] + over[1] * from[1] + over[2] * from[2] + over[3] * from[3]);
-      }
-      out[i] = at[2] * total;
+      out[i] = at[2] * cubic_at(y + items[n] * height * width, height, width, u, v);
     });
   }
 };

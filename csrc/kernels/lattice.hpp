@@ -214,6 +214,19 @@ WM_FN float polish(const Team& team, const float* values, const float* level, do
 
 constexpr int64_t fine_steps = 16;  // of a pixel
 
+// Mean over the 3 x 3 cells around one: rows wrap, columns continue with the conjugate half.
+WM_FN float mean_of_nine(const float* cells, int64_t i, int64_t j) {
+  float total = 0.0f;
+  for (int64_t dy = -1; dy <= 1; ++dy)
+    for (int64_t dx = -1; dx <= 1; ++dx) {
+      int64_t row = i + dy, column = j + dx;
+      if (column < 0) row = -row, column = 1;
+      if (column == noise_columns) column = noise_columns - 1;
+      total += cells[(row & (noise_rows - 1)) * noise_columns + column];
+    }
+  return total / 9.0f;
+}
+
 #ifndef __CUDACC__
 
 // Rows [begin, end) of power over noise.
@@ -263,17 +276,7 @@ static inline void average_power(const float* values, const float* limit, float 
       scratch[i * noise_columns + j] = total / (noise_cell * noise_cell);
     }
   for (int64_t i = 0; i < noise_rows; ++i)
-    for (int64_t j = 0; j < noise_columns; ++j) {
-      float total = 0.0f;
-      for (int64_t dy = -1; dy <= 1; ++dy)
-        for (int64_t dx = -1; dx <= 1; ++dx) {
-          int64_t row = i + dy, column = j + dx;
-          if (column < 0) row = -row, column = 1;
-          if (column == noise_columns) column = noise_columns - 1;
-          total += scratch[(row & (noise_rows - 1)) * noise_columns + column];
-        }
-      out[i * noise_columns + j] = total / 9.0f;
-    }
+    for (int64_t j = 0; j < noise_columns; ++j) out[i * noise_columns + j] = mean_of_nine(scratch, i, j);
 }
 
 // scratch: two maps.

@@ -42,6 +42,20 @@ WM_FN void catmull_rom(float t, float (&w)[4]) {
   w[3] = (0.5f * t - 0.5f) * t * t;
 }
 
+// A picture between its pixels, by Catmull-Rom cubics; 0 where they reach beyond it.
+WM_FN float cubic_at(const float* y, int64_t height, int64_t width, float u, float v) {
+  if (!(u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2))) return 0.0f;
+  const int64_t left = static_cast<int64_t>(u), top = static_cast<int64_t>(v);
+  float across[4], down[4];
+  catmull_rom(u - static_cast<float>(left), across);
+  catmull_rom(v - static_cast<float>(top), down);
+  const float* from = y + (top - 1) * width + left - 1;
+  float total = 0.0f;
+  for (int j = 0; j < 4; ++j, from += width)
+    total += down[j] * (across[0] * from[0] + across[1] * from[1] + across[2] * from[2] + across[3] * from[3]);
+  return total;
+}
+
 // Where an output pixel lies between the centres of two cells.
 struct Between {
   int64_t low;
@@ -589,17 +603,7 @@ static inline void displace(const float* y, int64_t height, int64_t width, const
       expand_row(maps + i * rows * columns, columns, vertical, rows, horizontal, width, mixed, expanded[i]);
     for (int64_t x = 0; x < width; ++x) {
       const float u = static_cast<float>(x) - expanded[0][x], v = static_cast<float>(row) - expanded[1][x];
-      float total = 0.0f;
-      if (u >= 1 && v >= 1 && u < static_cast<float>(width - 2) && v < static_cast<float>(height - 2)) {
-        const int64_t left = static_cast<int64_t>(u), top = static_cast<int64_t>(v);
-        float over[4], under[4];
-        catmull_rom(u - static_cast<float>(left), over);
-        catmull_rom(v - static_cast<float>(top), under);
-        const float* from = y + (top - 1) * width + left - 1;
-        for (int j = 0; j < 4; ++j, from += width)
-          total += under[j] * (over[0] * from[0] + over[1] * from[1] + over[2] * from[2] + over[3] * from[3]);
-      }
-      out[row * width + x] = expanded[2][x] * total;
+      out[row * width + x] = expanded[2][x] * cubic_at(y, height, width, u, v);
     }
   }
 }

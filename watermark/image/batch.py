@@ -131,11 +131,6 @@ def _rows_of(pictures: list[Tensor]) -> Tensor | None:
     return None if apart <= 0 else first.as_strided((len(pictures), *first.shape), (apart, *first.stride()))
 
 
-def _memory(tensor: Tensor) -> int:
-    address: int = tensor.untyped_storage().data_ptr()
-    return address
-
-
 def in_turn(function: Callable[[Tensor], _Result], groups: Sequence[Group]) -> list[tuple[list[int], _Result]]:
     """What a function makes of each group, on the caller's stream.
 
@@ -359,7 +354,6 @@ class _Field:
     """
 
     def __init__(self, y: Tensor) -> None:
-        self.y = y
         self.spectra = _spectra(y)
         self.ratio = ops.power_ratio(*self.spectra)
         self.table = ops.log_polar(self.ratio)

@@ -198,7 +198,7 @@ class SpectralMark(MediaScheme):
         """
         if batch.on_device(media):
             return self.embed_batch([media], [payload])[0]
-        self._code.encode(payload)
+        self._code.frame.encode(payload)  # a wrong message is told before any work
         pixels = _pixels(media, _MARKED_SIDE)
         size = pixels.array.shape[:2]
         factor = reduction(*size)
@@ -233,7 +233,7 @@ class SpectralMark(MediaScheme):
             return super().embed_batch(media, payload)
         payloads = per_row(payload, len(media))
         for message in payloads:
-            self._code.encode(message)
+            self._code.frame.encode(message)
         marked: list[Any] = [None] * len(media)
         for places, pixels in batch.groups(media, _MARKED_SIDE):
             canvas, size = batch.Canvas(pixels), tuple(pixels.shape[2:])
