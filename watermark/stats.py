@@ -71,6 +71,51 @@ def log_rademacher_message(half_z_squared: float, log_messages: float) -> float:
     return min(0.0, log_messages - half_z_squared)
 
 
+def log_binomial_tail(count: int, trials: int, rate: float) -> float:
+    """Upper binomial tail: ln P(Bin(trials, rate) >= count), count from 0 to trials."""
+    if count <= 0:
+        return 0.0
+    return _log_incomplete_beta(rate, 1 - rate, count, trials - count + 1) if rate > 0 else -math.inf
+
+
+def log_angular_tail(cosine: float, dimension: int) -> float:
+    """Upper tail of an angle: ln P(cos(g, x) >= cosine) for normal g and any x != 0 in `dimension` >= 2 dimensions.
+
+    P = I_{1 - c^2}((d - 1) / 2, 1 / 2) / 2 for c >= 0, I the regularised incomplete beta. Exact for every x: no
+    law and no variance of x is assumed.
+    """
+    outside = max(0.0, (1 - cosine) * (1 + cosine))
+    if outside == 0:
+        return -math.inf if cosine > 0 else 0.0
+    log_tail = _log_incomplete_beta(outside, cosine * cosine, (dimension - 1) / 2, 0.5) - math.log(2)
+    return log_tail if cosine >= 0 else math.log1p(-math.exp(log_tail))
+
+
+def _log_incomplete_beta(x: float, y: float, a: float, b: float) -> float:
+    """Logarithm of I_x(a, b) with y = 1 - x, by the faster-converging continued fraction (Lentz's method)."""
+    if y == 0:
+        return 0.0
+    if x > (a + 1) / (a + b + 2):
+        other = _log_incomplete_beta(y, x, b, a)
+        return math.log(-math.expm1(other)) if other < 0 else -math.inf
+    tiny = 1e-300
+    front, denominator = 1.0, 1 - (a + b) * x / (a + 1)
+    denominator = 1 / (denominator or tiny)
+    fraction = denominator
+    for m in range(1, 10_000):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            denominator = 1 / (1 + numerator * denominator or tiny)
+            front = 1 + numerator / front or tiny
+            fraction *= front * denominator
+        if abs(front * denominator - 1) < 1e-15:
+            break
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return min(0.0, a * math.log(x) + b * math.log(y) - log_beta - math.log(a) + math.log(fraction))
+
+
 @lru_cache(maxsize=32)
 def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
     """Exact law of S = sum over symbols of max(B_j, n_j - B_j), with fair coins B_j ~ Bin(n_j, 1/2).

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watermark.stats import (
+    log_angular_tail,
+    log_binomial_tail,
     log_fisher,
     log_majority_tail,
     log_rademacher_energy,
@@ -162,3 +164,31 @@ def test_message_bound_holds_for_all_signs():
         assert log_rademacher_message(z**2 / 2, math.log(4)) >= math.log((best >= z - 1e-12).mean())
     assert log_rademacher_message(0.0, math.log(4)) == 0.0
     assert log_rademacher_message(100.0, math.log(4)) == pytest.approx(math.log(4) - 100)
+
+
+@pytest.mark.parametrize(("trials", "rate"), [(1, 0.5), (7, 0.3), (100, 0.0097), (1024, 0.062), (2000, 0.9)])
+def test_binomial_tail_against_exact_sums(trials, rate):
+    q = Fraction(rate)
+    terms = [math.comb(trials, k) * q**k * (1 - q) ** (trials - k) for k in range(trials + 1)]
+    tail = list(itertools.accumulate(reversed(terms)))[::-1]
+    for k in {0, 1, trials // 3, trials // 2, trials - 1, trials}:
+        with localcontext() as context:
+            context.prec = 50
+            exact = float((Decimal(tail[k].numerator) / Decimal(tail[k].denominator)).ln()) if k else 0.0
+        assert log_binomial_tail(k, trials, rate) == pytest.approx(exact, rel=1e-9, abs=1e-12), k
+
+
+@pytest.mark.parametrize("cosine", [-1.0, -0.999, -0.3, 0.0, 1e-9, 0.01, 0.5, 0.9, 0.9999, 1 - 1e-12])
+def test_angular_tail_against_closed_forms(cosine):
+    angle = math.acos(cosine)
+    forms = {2: angle / math.pi, 3: (1 - cosine) / 2, 4: (angle - cosine * math.sin(angle)) / math.pi}
+    for dimension, p in forms.items():
+        assert math.exp(log_angular_tail(cosine, dimension)) == pytest.approx(p, rel=1e-3 if p < 1e-9 else 1e-7)
+
+
+def test_angular_tail_is_normal_in_many_dimensions():
+    for z in (-2.0, 0.5, 3.0, 6.0):
+        normal = math.log(math.erfc(z / math.sqrt(2)) / 2)
+        assert log_angular_tail(z / 1e4, 10**8) == pytest.approx(normal, rel=1e-4)
+    assert log_angular_tail(0.9, 16_384) < -13_000
+    assert log_angular_tail(1.0, 16) == -math.inf
