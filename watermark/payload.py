@@ -39,6 +39,7 @@ class Frame:
     Args:
         payload_bits: Net message bits, 0 to 4096. 0 carries presence only.
         tags: How many tags are in use, 1 to 256.
+        checksum: Whether a CRC follows the message; without one, something else must vouch for it.
 
     Raises:
         ParameterError: `payload_bits` is out of range.
@@ -46,6 +47,7 @@ class Frame:
 
     payload_bits: int
     tags: int = 1
+    checksum: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 0, 4096))
@@ -63,7 +65,11 @@ class Frame:
     @cached_property
     def size(self) -> int:
         """Bits on the wire."""
-        return 8 * self.max_bytes + 1 + _CRC_BITS if self.framed else self.payload_bits
+        return 8 * self.max_bytes + 1 + self._crc_bits if self.framed else self.payload_bits
+
+    @property
+    def _crc_bits(self) -> int:
+        return _CRC_BITS if self.checksum else 0
 
     @property
     def log_messages(self) -> float:
@@ -98,7 +104,7 @@ class Frame:
                     f"{self.max_bytes}: shorten it or load the scheme with payload_bits={8 * len(message)}"
                 )
             number = self._first[len(message)] + int.from_bytes(message)
-            number = number << _CRC_BITS | self._checksum(number, tag)
+            number = number << _CRC_BITS | self._checksum(number, tag) if self.checksum else number
         else:
             number = int.from_bytes(message)
             if number >= 1 << self.payload_bits:
@@ -113,8 +119,10 @@ class Frame:
         number = int.from_bytes(packed) >> -self.size % 8
         if not self.framed:
             return number.to_bytes(self.max_bytes)
-        number, checksum = number >> _CRC_BITS, number & (1 << _CRC_BITS) - 1
-        if number >= self._first[-1] or all(checksum != self._checksum(number, tag) for tag in range(self.tags)):
+        number, checksum = number >> self._crc_bits, number & (1 << self._crc_bits) - 1
+        if number >= self._first[-1]:
+            return None
+        if self.checksum and all(checksum != self._checksum(number, tag) for tag in range(self.tags)):
             return None
         length = bisect_right(self._first, number) - 1
         return (number - self._first[length]).to_bytes(length)

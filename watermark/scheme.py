@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SCHEMES = {
     "image.spectral": "watermark.image.spectral:SpectralMark",
     "latent.gaussian_shading": "watermark.latent.gaussian_shading:GaussianShading",
+    "latent.prc": "watermark.latent.prc:Prc",
 }
 _ENTRY_POINTS = "watermark.schemes"
 _PROFILE_FORMAT, _PROFILE_VERSION = "watermark-profile", 1

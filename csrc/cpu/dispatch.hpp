@@ -38,6 +38,18 @@ struct Kernels {
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits);
 
+  // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
+  void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);
+  double (*sum_of_squares)(const float* z, int64_t count);
+  void (*parity_codes)(const float* z, const uint32_t* pad, int64_t count, float scale, const uint16_t* weights,
+                       uint16_t* codes);
+  void (*parity_votes)(const uint16_t* codes, const int32_t* checks, int64_t count, int degree, const uint8_t* levels,
+                       int32_t* counts);
+  double (*rademacher_tail)(const int32_t* counts, const int32_t* values, int levels, double* score);
+  void (*parity_priors)(const float* z, const uint32_t* pad, int64_t count, float scale, const float* odds, float* out);
+  int64_t (*update_layers)(float* totals, const int32_t* members, float* messages, int64_t count, int degree,
+                           int64_t filler);
+
   // Pictures: ranges are rows of the output (of cells: cell rows; of spectrum: row pairs and blocks of eight columns).
   void (*luma)(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch);
   void (*blur)(const float* in, int64_t height, int64_t width, const float* taps, int count, int64_t begin, int64_t end,

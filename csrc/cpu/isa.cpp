@@ -3,10 +3,12 @@
 #include "cpu/dispatch.hpp"
 #include "kernels/normal_table.hpp"
 #include "kernels/lattice.hpp"
+#include "kernels/parity.hpp"
 #include "kernels/picture.hpp"
 #include "kernels/polar.hpp"
 #include "kernels/search.hpp"
 #include "kernels/sign_pad.hpp"
+#include "kernels/tail.hpp"
 
 #define WM_QUOTE_(x) #x
 #define WM_QUOTE(x) WM_QUOTE_(x)
@@ -36,6 +38,10 @@ void signed_normal(const uint32_t* key, uint64_t row, const uint32_t* signs, int
 
 int64_t polar_scratch(int layers, int paths, int64_t information) {
   return polar_scratch_bytes(layers, paths, information);
+}
+
+double rademacher_tail(const int32_t* counts, const int32_t* values, int levels, double* score) {
+  return RademacherSum{counts, values, levels}.log_tail(score);
 }
 
 // The spans of the columns come first in the scratch memory: 32 bytes each.
@@ -89,6 +95,7 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
+    extend_code, sum_of_squares, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
 };

@@ -65,10 +65,11 @@ def signed_normal_reference(
 
 
 def pack_bits(bits: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Packs 0/1 of shape (..., n) into uint32 of shape (..., ceil(n / 32)), least significant bit first."""
-    padded = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 32) * 32), np.uint8)
-    padded[..., : bits.shape[-1]] = bits
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
+    """Packs bits (not zero: 1) of shape (..., n) into uint32 of shape (..., ceil(n / 32)), least significant first."""
+    packed = np.packbits(bits, axis=-1, bitorder="little")
+    words = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 32) * 4), np.uint8)
+    words[..., : packed.shape[-1]] = packed
+    return words.view("<u4").astype(np.uint32, copy=False)
 
 
 def unpack_bits(words: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:

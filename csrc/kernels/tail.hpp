@@ -1,0 +1,86 @@
+// Tail of a weighted Rademacher sum (see watermark.stats.log_rademacher_tail). Needs exp, log and erfc, so devices agree
+// to rounding only.
+#pragma once
+#include <math.h>
+
+#include "kernels/portable.hpp"
+
+namespace watermark::WM_ISA {
+
+// Level l has counts[l] summands +value[l] and counts[levels + l] summands -value[l].
+struct RademacherSum {
+  const int32_t* counts;
+  const int32_t* values;
+  int levels;
+
+  // K'(u) - x and K''(u) for K(u) = sum ln cosh(u a).
+  WM_INLINE void slope(double u, double x, double* first, double* second) const {
+    double k1 = -x, k2 = 0.0;
+    for (int l = 0; l < levels; ++l) {
+      const double a = values[l], n = counts[l] + counts[levels + l];
+      const double e = exp(-2.0 * u * a), t = (1.0 - e) / (1.0 + e);
+      k1 += n * a * t;
+      k2 += n * a * a * 4.0 * e / ((1.0 + e) * (1.0 + e));
+    }
+    *first = k1, *second = k2;
+  }
+
+  WM_INLINE double cumulant(double u) const {
+    double k = 0.0;
+    for (int l = 0; l < levels; ++l) {
+      const double a = u * values[l], n = counts[l] + counts[levels + l];
+      k += n * (a + log1p(exp(-2.0 * a)) - 0.69314718055994531);
+    }
+    return k;
+  }
+
+  // ln P(S >= total) with its total in the counts; *score gets total / standard deviation.
+  WM_INLINE double log_tail(double* score) const {
+    double total = 0.0, least = 0.0, variance = 0.0, fourth = 0.0;
+    int step = 0;  // half of the lattice's: the greatest common divisor of the values in use
+    for (int l = 0; l < levels; ++l) {
+      const double a = values[l], n = counts[l] + counts[levels + l];
+      total += a * (counts[l] - counts[levels + l]);
+      least -= n * a;
+      variance += n * a * a;
+      fourth += n * a * a * a * a;
+      for (int other = n > 0.0 ? values[l] : 0; other;) {
+        const int rest = step % other;
+        step = other, other = rest;
+      }
+    }
+    *score = variance > 0.0 ? total / sqrt(variance) : 0.0;
+    if (total == least) return 0.0;
+    const bool few = variance * variance < 50.0 * fourth;  // too few summands matter: a Chernoff bound
+    if (few && total <= 0.0) return 0.0;
+    const bool lower = total < step;
+    // The saddle point is taken in the middle between two points of the lattice.
+    const double x = few ? total : lower ? step - total : total - step;
+    double u = x / variance, first = 0.0, second = 0.0;
+    // K' is concave: Newton's steps never pass the root.
+    for (int i = 0; i < 200; ++i) {
+      slope(u, x, &first, &second);
+      if (!(second > 0.0) || -first <= 1e-9 * x) break;
+      u -= first / second;
+    }
+    const double exponent = u * x - cumulant(u);
+    if (few) return -exponent;
+    const double w = sqrt(exponent > 0.0 ? 2.0 * exponent : 0.0), v = u * sqrt(second);
+    const double correction = w > 1e-4 ? 1.0 / v - 1.0 / w : 0.0;
+    double log_p;
+    if (w < 25.0) {
+      const double density = exp(-0.5 * w * w) * 0.39894228040143268;
+      const double p = 0.5 * erfc(w * 0.70710678118654752) + density * correction;
+      if (lower) return log1p(-0.95 * p);  // a little less than the approximation, to stay on the safe side
+      log_p = log(p);
+    } else {
+      const double i = 1.0 / (w * w), mills = (1.0 - i * (1.0 - i * (3.0 - 15.0 * i))) / w;
+      if (lower) return 0.0;
+      log_p = -0.5 * w * w - 0.91893853320467274 + log(mills + correction);
+    }
+    log_p += 9.9950033308342e-4;  // ln 1.001: more than the error of the approximation
+    return log_p < 0.0 ? log_p : 0.0;
+  }
+};
+
+}  // namespace watermark::WM_ISA
