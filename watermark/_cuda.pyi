@@ -36,3 +36,22 @@ def batch_polish(
     sinc: Any,
 ) -> None: ...
 def batch_locate(sync: Any, lines: Any, period: int, circle: Any, out: Any) -> None: ...
+
+# Batches of latents: likewise.
+def batch_syndrome(
+    z: Any, pad: Any, checks: Any, weights: Any, levels: Any, codes: Any, scales: Any, counts: Any
+) -> None: ...
+def batch_rademacher_tail(counts: Any, values: Any, scores: Any, log_p: Any) -> None: ...
+def batch_beliefs(
+    z: Any,
+    pad: Any,
+    scales: Any,
+    odds: Any,
+    outer: Any,
+    inner: Any,
+    passes: int,
+    patience: int,
+    messages: Any,
+    totals: Any,
+    unsatisfied: Any,
+) -> None: ...

@@ -1,4 +1,4 @@
-// Bindings of the kernels for many pictures: checks tensors, starts the kernels on the tensors' stream. Compiled twice,
+// Bindings of the kernels for many pictures or latents: checks tensors, starts the kernels on the tensors' stream. Compiled twice,
 // for the memory of a CUDA device and, with WM_EMULATED, for that of the CPU.
 #include "bind/batch.hpp"
 
@@ -430,6 +430,90 @@ void locate(py::handle sync, py::handle lines, int64_t period, py::handle circle
                   sync_.stream());
 }
 
+// 16- and 32-bit words are signed to torch. What the coordinates of checks say is not looked at on the device: the caller
+// takes them from watermark.latent.prc_code, which has had them checked on the CPU.
+template <class To, class From>
+const To* bits_of(const View<const From, 1>& words) {
+  return reinterpret_cast<const To*>(words.data);
+}
+
+void require_rows(const View<const float, 2>& z, const View<const int32_t, 1>& pad) {
+  require(pad.shape[0] == (z.shape[1] + 31) / 32, "pad must hold one bit per column of z");
+}
+
+void syndrome(py::handle z, py::handle pad, py::handle checks, py::handle weights, py::handle levels, py::handle codes,
+              py::handle scales, py::handle counts) {
+  const Tensor z_(z, "z"), pad_(pad, "pad"), checks_(checks, "checks"), weights_(weights, "weights"),
+      levels_(levels, "levels"), codes_(codes, "codes"), scales_(scales, "scales"), counts_(counts, "counts");
+  const auto in = on_device<const float, 2>(z_);
+  const auto p = on_device<const int32_t, 1>(pad_);
+  const auto c = on_device<const int32_t, 2>(checks_);
+  const auto w = on_device<const int16_t, 1>(weights_);
+  const auto l = on_device<const uint8_t, 1>(levels_);
+  const auto code = on_device<int16_t, 2>(codes_);
+  const auto scale = on_device<float, 1>(scales_);
+  const auto out = on_device<int32_t, 2>(counts_);
+  same_device(z_, {&pad_, &checks_, &weights_, &levels_, &codes_, &scales_, &counts_});
+  require_rows(in, p);
+  require(c.shape[1] >= 2 && c.shape[1] <= kernels::max_degree, "a check must have 2 to 16 coordinates");
+  require(w.shape[0] == kernels::magnitudes, "weights must hold 256 entries");
+  require(code.shape[0] == in.shape[0] && code.shape[1] == in.shape[1], "codes must have the shape of z");
+  require(scale.shape[0] == in.shape[0] && out.shape[0] == in.shape[0] && out.shape[1] == 2 * kernels::vote_levels,
+          "scales and counts must have one row per row of z, counts 128 columns");
+  py::gil_scoped_release release;
+  OnDevice guard(z_.device());
+  kernels::syndrome({in.data, in.shape[0], in.shape[1], bits_of<uint32_t>(p), c.data, c.shape[0],
+                     static_cast<int>(c.shape[1]), bits_of<uint16_t>(w), l.data,
+                     reinterpret_cast<uint16_t*>(code.data), scale.data, out.data},
+                    z_.stream());
+}
+
+void rademacher_tail(py::handle counts, py::handle values, py::handle scores, py::handle log_p) {
+  const Tensor counts_(counts, "counts"), values_(values, "values"), scores_(scores, "scores"), log_p_(log_p, "log_p");
+  const auto c = on_device<const int32_t, 2>(counts_);
+  const auto v = on_device<const int32_t, 1>(values_);
+  const auto s = on_device<double, 1>(scores_), p = on_device<double, 1>(log_p_);
+  same_device(counts_, {&values_, &scores_, &log_p_});
+  require(c.shape[1] == 2 * v.shape[0], "counts must have two columns per value");
+  require(s.shape[0] == c.shape[0] && p.shape[0] == c.shape[0], "scores and log_p must have one entry per row of counts");
+  py::gil_scoped_release release;
+  OnDevice guard(counts_.device());
+  kernels::rademacher_tail({c.data, c.shape[0], v.data, static_cast<int>(v.shape[0]), s.data, p.data}, counts_.stream());
+}
+
+kernels::Layers layers_of(const Tensor& tensor) {
+  const auto layers = on_device<const int32_t, 3>(tensor);
+  require(layers.shape[1] >= 2 && layers.shape[1] <= kernels::max_degree && layers.shape[2] == kernels::lanes,
+          "layers must have shape (count, 2 to 16, 32)");
+  return {layers.data, layers.shape[0], static_cast<int>(layers.shape[1])};
+}
+
+void beliefs(py::handle z, py::handle pad, py::handle scales, py::handle odds, py::handle outer, py::handle inner,
+             int passes, int patience, py::handle messages, py::handle totals, py::handle unsatisfied) {
+  const Tensor z_(z, "z"), pad_(pad, "pad"), scales_(scales, "scales"), odds_(odds, "odds"), outer_(outer, "outer"),
+      inner_(inner, "inner"), messages_(messages, "messages"), totals_(totals, "totals"),
+      unsatisfied_(unsatisfied, "unsatisfied");
+  const auto in = on_device<const float, 2>(z_);
+  const auto p = on_device<const int32_t, 1>(pad_);
+  const auto scale = on_device<const float, 1>(scales_);
+  const auto o = on_device<const float, 1>(odds_);
+  const kernels::Layers first = layers_of(outer_), second = layers_of(inner_);
+  const auto m = on_device<float, 2>(messages_), t = on_device<float, 2>(totals_);
+  const auto u = on_device<int64_t, 1>(unsatisfied_);
+  same_device(z_, {&pad_, &scales_, &odds_, &outer_, &inner_, &messages_, &totals_, &unsatisfied_});
+  require_rows(in, p);
+  const int64_t rows = in.shape[0];
+  require(o.shape[0] == kernels::magnitudes, "odds must hold 256 entries");
+  require(m.shape[0] == rows && m.shape[1] == first.size() + second.size(), "messages must have the layers' size per row");
+  require(scale.shape[0] == rows && u.shape[0] == rows && t.shape[0] == rows && t.shape[1] == in.shape[1] + 1,
+          "scales, totals and unsatisfied must have one row per row of z, totals one column more than z");
+  py::gil_scoped_release release;
+  OnDevice guard(z_.device());
+  kernels::beliefs({in.data, rows, in.shape[1], bits_of<uint32_t>(p), scale.data, o.data, first, second, passes, patience,
+                    m.data, t.data, u.data},
+                   z_.stream());
+}
+
 }  // namespace
 
 void bind_batch(py::module_& m) {
@@ -457,6 +541,12 @@ void bind_batch(py::module_& m) {
   m.def("batch_polish", &polish, arg("values"), arg("level"), arg("items"), arg("maps"), arg("directions"),
         arg("freedom"), arg("lines"), arg("turns"), arg("sinc"));
   m.def("batch_locate", &locate, arg("sync"), arg("lines"), arg("period"), arg("circle"), arg("out"));
+
+  m.def("batch_syndrome", &syndrome, arg("z"), arg("pad"), arg("checks"), arg("weights"), arg("levels"), arg("codes"),
+        arg("scales"), arg("counts"));
+  m.def("batch_rademacher_tail", &rademacher_tail, arg("counts"), arg("values"), arg("scores"), arg("log_p"));
+  m.def("batch_beliefs", &beliefs, arg("z"), arg("pad"), arg("scales"), arg("odds"), arg("outer"), arg("inner"),
+        arg("passes"), arg("patience"), arg("messages"), arg("totals"), arg("unsatisfied"));
 }
 
 }  // namespace watermark

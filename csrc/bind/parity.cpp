@@ -1,6 +1,5 @@
 // Bindings of the parity kernels: checks arrays, hands out scratch memory, spreads rows over threads.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -83,13 +82,6 @@ Signs signs_of(const Tensor& z, const Tensor& pad) {
   return s;
 }
 
-// Such that the root mean square has 64 steps; 0 for zeros, NaN where a value is not finite.
-float scale_of(double sum_of_squares, int64_t count) {
-  if (sum_of_squares == 0.0) return 0.0f;
-  const double scale = 64.0 / std::sqrt(sum_of_squares / static_cast<double>(count));
-  return scale > 0.0 ? static_cast<float>(std::min(scale, 1e38)) : NAN;
-}
-
 void syndrome(py::handle z, py::handle pad, py::handle checks, py::handle weights, py::handle levels, py::handle scales,
               py::handle counts, const std::string& isa) {
   const Tensor z_(z, "z"), pad_(pad, "pad"), checks_(checks, "checks"), weights_(weights, "weights"),
@@ -113,8 +105,8 @@ void syndrome(py::handle z, py::handle pad, py::handle checks, py::handle weight
     std::vector<uint16_t> codes(static_cast<size_t>(n));
     for (int64_t row = begin; row < end; ++row) {
       const float* in = s.z.data + row * n;
-      scale.data[row] = scale_of(kernel.sum_of_squares(in, n), n);
-      kernel.parity_codes(in, s.pad.data, n, std::isnan(scale.data[row]) ? 0.0f : scale.data[row], w.data, codes.data());
+      scale.data[row] = kernel.scale_of_row(in, n);
+      kernel.parity_codes(in, s.pad.data, n, scale.data[row], w.data, codes.data());
       kernel.parity_votes(codes.data(), c.data, c.shape[0], static_cast<int>(c.shape[1]), l.data, out.data + row * votes);
     }
   });

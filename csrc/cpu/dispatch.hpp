@@ -40,7 +40,7 @@ struct Kernels {
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);
-  double (*sum_of_squares)(const float* z, int64_t count);
+  float (*scale_of_row)(const float* z, int64_t count);
   void (*parity_codes)(const float* z, const uint32_t* pad, int64_t count, float scale, const uint16_t* weights,
                        uint16_t* codes);
   void (*parity_votes)(const uint16_t* codes, const int32_t* checks, int64_t count, int degree, const uint8_t* levels,

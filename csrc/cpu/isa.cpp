@@ -95,7 +95,7 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
-    extend_code, sum_of_squares, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
+    extend_code, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
 };

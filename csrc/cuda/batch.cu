@@ -115,4 +115,8 @@ void sample(const SampleKernel& kernel, void* stream) { launch(kernel, stream); 
 void polish(const PolishKernel& kernel, void* stream) { launch(kernel, stream); }
 void locate(const LocateKernel& kernel, void* stream) { launch(kernel, stream); }
 
+void syndrome(const SyndromeKernel& kernel, void* stream) { launch(kernel, stream); }
+void rademacher_tail(const TailKernel& kernel, void* stream) { launch(kernel, stream); }
+void beliefs(const BeliefsKernel& kernel, void* stream) { launch(kernel, stream); }
+
 }  // namespace watermark::WM_ISA

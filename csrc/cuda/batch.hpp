@@ -1,8 +1,9 @@
-// Many pictures of one size at a time: launches only, the arithmetic is in kernels/. Pointers are in the memory of the
+// Many pictures of one size, or latents, at a time: launches only, the arithmetic is in kernels/. Pointers are in the memory of the
 // current device, or of the CPU where this is compiled for it. Work is queued on `stream`; failures throw
 // std::runtime_error. Names, shapes and meanings as in watermark/ops/batch.py.
 #pragma once
 #include "kernels/batch_lattice.hpp"
+#include "kernels/batch_parity.hpp"
 #include "kernels/batch_picture.hpp"
 
 namespace watermark::WM_ISA {
@@ -44,5 +45,10 @@ void refine(const RefineKernel& kernel, void* stream);
 void sample(const SampleKernel& kernel, void* stream);
 void polish(const PolishKernel& kernel, void* stream);
 void locate(const LocateKernel& kernel, void* stream);
+
+// Latents: as in watermark/ops/parity.py.
+void syndrome(const SyndromeKernel& kernel, void* stream);
+void rademacher_tail(const TailKernel& kernel, void* stream);
+void beliefs(const BeliefsKernel& kernel, void* stream);
 
 }  // namespace watermark::WM_ISA

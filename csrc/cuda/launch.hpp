@@ -36,7 +36,7 @@ void launch(const Kernel& kernel, void* stream) {
   if (blocks == 0) return;
   const auto grid = static_cast<unsigned>(std::min(blocks, int64_t{1} << 30));
   run<<<grid, Kernel::threads, 0, static_cast<cudaStream_t>(stream)>>>(kernel, blocks);
-  check(cudaGetLastError(), "start a kernel for pictures");
+  check(cudaGetLastError(), "start a kernel");
 }
 #else
 template <class Kernel>

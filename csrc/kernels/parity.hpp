@@ -9,9 +9,21 @@ constexpr int lanes = 32;        // checks of a layer: they share no coordinate,
 constexpr int max_degree = 16;   // coordinates of a check
 constexpr int magnitudes = 256;  // steps of |z|, 1/64 of the root mean square each
 constexpr int vote_levels = 64;  // weights that a check can have in the syndrome test
+constexpr int square_parts = 256;  // interleaved partial sums of squares
 constexpr float blank = 30.0f;   // certainty of the coordinate that fills up a check or a layer
 
 // ---- The syndrome test
+
+WM_FN double square_of(float z) { return static_cast<double>(z) * static_cast<double>(z); }
+
+WM_FN bool is_nan(float x) { return (bit_cast<uint32_t>(x) & 0x7fffffffu) > 0x7f800000u; }
+
+// Steps per unit such that the root mean square has 64; 0 for zeros, NaN where a value is not finite.
+WM_FN float scale_of(double sum_of_squares, int64_t count) {
+  if (sum_of_squares == 0.0) return 0.0f;
+  const double scale = 64.0 / __builtin_sqrt(sum_of_squares / static_cast<double>(count));
+  return scale > 0.0 ? static_cast<float>(scale < 1e38 ? scale : 1e38) : __builtin_nanf("");
+}
 
 // What a coordinate brings to its checks: bit 15 is the sign of z (-1)^pad, the rest its weight's logarithm. Codes of a
 // check add up: signs modulo 2, logarithms as they are.
@@ -100,19 +112,21 @@ WM_FN typename Bits<V>::type update_check(V* totals, V* messages, int degree) {
 }
 
 #ifndef __CUDACC__
-// Sum of squares, in eight interleaved parts.
-static inline double sum_of_squares(const float* z, int64_t count) {
-  double parts[8] = {};
-  const int64_t whole = count / 8 * 8;
-  for (int64_t i = 0; i < whole; i += 8)
-    for (int l = 0; l < 8; ++l) parts[l] += static_cast<double>(z[i + l]) * static_cast<double>(z[i + l]);
-  for (int64_t i = whole; i < count; ++i) parts[i - whole] += static_cast<double>(z[i]) * static_cast<double>(z[i]);
-  return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+// Interleaved partial sums, then their sum in halves: so a block of threads adds, too.
+static inline float scale_of_row(const float* z, int64_t count) {
+  double parts[square_parts] = {};
+  for (int64_t base = 0; base < count; base += square_parts) {
+    const int64_t left = count - base < square_parts ? count - base : square_parts;
+    for (int64_t i = 0; i < left; ++i) parts[i] += square_of(z[base + i]);
+  }
+  for (int half = square_parts / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return scale_of(parts[0], count);
 }
 
 static inline void parity_codes(const float* z, const uint32_t* pad, int64_t count, float scale, const uint16_t* weights,
                                 uint16_t* codes) {
-  for (int64_t i = 0; i < count; ++i) codes[i] = code_of(z[i], bit_of(pad, i), scale, weights);
+  for (int64_t i = 0; i < count; ++i) codes[i] = code_of(z[i], bit_of(pad, i), is_nan(scale) ? 0.0f : scale, weights);
 }
 
 template <int Degree>
@@ -129,7 +143,7 @@ static inline void count_checks(const uint16_t* codes, const int32_t* checks, in
 }
 
 // counts: how many checks there are of each level and sign.
-static void parity_votes(const uint16_t* codes, const int32_t* checks, int64_t count, int degree, const uint8_t* levels,
+static inline void parity_votes(const uint16_t* codes, const int32_t* checks, int64_t count, int degree, const uint8_t* levels,
                          int32_t* counts) {
   if (degree == 3)
     count_checks<3>(codes, checks, count, degree, levels, counts);
@@ -139,7 +153,7 @@ static void parity_votes(const uint16_t* codes, const int32_t* checks, int64_t c
     count_checks<0>(codes, checks, count, degree, levels, counts);
 }
 
-static void parity_priors(const float* z, const uint32_t* pad, int64_t count, float scale, const float* odds, float* out) {
+static inline void parity_priors(const float* z, const uint32_t* pad, int64_t count, float scale, const float* odds, float* out) {
   for (int64_t i = 0; i < count; ++i)
     out[i] = vote_of(odds[magnitude_of(z[i], scale)], sign_bit(z[i]) ^ bit_of(pad, i));
 }
@@ -169,7 +183,7 @@ static inline int64_t update_layer(float* totals, const int32_t* members, float*
 }
 
 // One pass over `count` layers.
-static int64_t update_layers(float* totals, const int32_t* members, float* messages, int64_t count, int degree,
+static inline int64_t update_layers(float* totals, const int32_t* members, float* messages, int64_t count, int degree,
                              int64_t filler) {
   int64_t unsatisfied = 0;
   const int64_t step = static_cast<int64_t>(degree) * lanes;
@@ -185,7 +199,7 @@ static int64_t update_layers(float* totals, const int32_t* members, float* messa
 }
 
 // The last coordinate of every check, in turn, becomes the sum of the others; a bit of a byte is a code word.
-static void extend_code(const int32_t* checks, int64_t count, int degree, uint8_t* bits) {
+static inline void extend_code(const int32_t* checks, int64_t count, int degree, uint8_t* bits) {
   for (int64_t j = 0; j < count; ++j) {
     uint8_t sum = 0;
     const int32_t* c = checks + j * degree;

@@ -202,7 +202,6 @@ class Prc(LatentScheme):
             signed_normal(noise, first, signs, out[first : rows.stop])
 
     def _read(self, tables: tuple[_SubKey, ...], z: Any, key_id: str) -> list[Detection]:
-        z = z.cpu().numpy() if is_cuda(z) else np.asarray(z)
         by_subkey = [self._read_subkey(subkey, z) for subkey in tables]
         verdicts = []
         for row in range(len(z)):
@@ -213,11 +212,12 @@ class Prc(LatentScheme):
             verdicts.append(Detection(self.name, key_id, log10_p, score, self._checks, payload, known, details))
         return verdicts
 
-    def _read_subkey(self, subkey: _SubKey, z: NDArray[np.float32]) -> list[tuple[float, float, bytes | None, float]]:
+    def _read_subkey(self, subkey: _SubKey, z: Any) -> list[tuple[float, float, bytes | None, float]]:
         """Of each row: ln p, score, message, and ln p of the syndrome test alone."""
-        scales, scores, log_p = subkey.code.test(z)
-        if np.isnan(scales).any():
+        scales, *tested = subkey.code.test(z)
+        if bool((scales != scales).any()):
             raise MediaError("the latent holds values that are not finite")
+        scores, log_p = (column.cpu().numpy() if is_cuda(z) else column for column in tested)
         found = [(log_t, score) for log_t, score in zip(log_p.tolist(), scores.tolist(), strict=True)]
         messages: dict[int, bytes | None] = {}
         tried = np.flatnonzero(log_p <= _GATE)

@@ -12,13 +12,14 @@ import hashlib
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from watermark._cache import cached_property
 from watermark.errors import ParameterError
 from watermark.ops import parity
+from watermark.ops._native import is_cuda
 from watermark.ops.normal import pack_bits
 
 if TYPE_CHECKING:
@@ -90,6 +91,20 @@ class Reader:
         return np.searchsorted(bounds, weight).astype(np.uint8)
 
 
+class _Tables(NamedTuple):
+    """Arguments of `watermark.ops.parity`, and the positions of the information bits."""
+
+    pad: Any
+    checks: Any
+    weights: Any
+    levels: Any
+    values: Any
+    odds: Any
+    outer: Any
+    inner: Any
+    order: Any
+
+
 class Code:
     """A code over n coordinates.
 
@@ -102,6 +117,7 @@ class Code:
 
     def __init__(self, prf: Prf, coordinates: int, information: int, degree: int) -> None:
         self.coordinates, self.information, self.degree = coordinates, information, degree
+        self._on_devices: dict[Any, _Tables] = {}
         self.base = base_size(information)
         if 2 * self.base > coordinates:
             raise ParameterError(
@@ -161,20 +177,38 @@ class Code:
         """Tables for reading."""
         return Reader(len(self.inner), self.degree)
 
+    def _tables(self, z: Any) -> _Tables:
+        """What reading needs, where z lies; copies on devices are kept."""
+        if not is_cuda(z):
+            return self._host_tables
+        found = self._on_devices.get(z.device)
+        if found is None:
+            found = _Tables(*(parity.to_device(table, z) for table in self._host_tables))
+        return self._on_devices.setdefault(z.device, found)
+
     @cached_property
-    def _layers(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _host_tables(self) -> _Tables:
+        reader = self.reader
         apart = np.concatenate([self.outer[::2], self.outer[1::2]])  # neighbours on the staircase share a parity
-        return parity.layers(apart, self.coordinates), parity.layers(self.inner, self.coordinates)
+        outer, inner = parity.layers(apart, self.coordinates), parity.layers(self.inner, self.coordinates)
+        order = self._order[: self.information].astype(np.int64)
+        return _Tables(
+            self.pad, self.inner, reader.weights, reader.levels, reader.values, reader.odds, outer, inner, order
+        )
 
-    def test(self, z: Any) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-        """The syndrome test: scales, scores in standard deviations, and exact ln p of each row."""
-        scales, counts = parity.syndrome(z, self.pad, self.inner, self.reader.weights, self.reader.levels)
-        return scales, *parity.rademacher_tail(counts, self.reader.values)
+    def test(self, z: Any) -> tuple[Any, Any, Any]:
+        """The syndrome test of latents (rows, n): scales, scores in standard deviations, and ln p; where z lies."""
+        tables = self._tables(z)
+        scales, counts = parity.syndrome(z, tables.pad, tables.checks, tables.weights, tables.levels)
+        return scales, *parity.rademacher_tail(counts, tables.values)
 
-    def decode(self, z: Any, scales: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def decode(self, z: Any, scales: Any) -> NDArray[np.uint8]:
         """The information bits that belief propagation finds: uint8 of shape (rows, k)."""
-        odds, _ = parity.beliefs(z, self.pad, scales, self.reader.odds, *self._layers, _PASSES, _PATIENCE)
-        return np.signbit(odds[:, self._order[: self.information]]).astype(np.uint8)
+        t = self._tables(z)
+        odds, _ = parity.beliefs(z, t.pad, scales, t.odds, t.outer, t.inner, _PASSES, _PATIENCE)
+        found = odds[:, t.order]
+        bits: NDArray[np.uint8] = np.signbit(found.cpu().numpy() if is_cuda(z) else found).astype(np.uint8)
+        return bits
 
     def signs(self, bits: NDArray[np.uint8], random: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Signs of latents that carry information bits.
@@ -229,8 +263,12 @@ def _too_close(checks: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _repeats(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which values have come before."""
-    order = np.argsort(values, kind="stable")
+    """Which values have come before. Few have, and sorting values alone is much faster than sorting their places."""
+    ordered = np.sort(values)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     repeats = np.zeros(values.size, bool)
-    repeats[order[1:]] = values[order[1:]] == values[order[:-1]]
+    if twice.size:
+        places = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, values), twice.size - 1)] == values)
+        repeats[places] = True
+        repeats[places[np.unique(values[places], return_index=True)[1]]] = False
     return repeats

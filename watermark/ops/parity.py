@@ -6,12 +6,13 @@ i of the code shows in the sign of ``z[i] * (-1)**pad[i]``.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.ops._native import core
+from watermark.ops._native import core, is_cuda, on_cuda
 from watermark.ops.normal import unpack_bits
 
 if TYPE_CHECKING:
@@ -69,19 +70,14 @@ def layers(checks: NDArray[np.int32], coordinates: int) -> NDArray[np.int32]:
     return np.ascontiguousarray(members.transpose(0, 2, 1))
 
 
-def syndrome(
-    z: NDArray[np.float32],
-    pad: NDArray[np.uint32],
-    checks: NDArray[np.int32],
-    weights: NDArray[np.uint16],
-    levels: NDArray[np.uint8],
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def syndrome(z: Any, pad: Any, checks: Any, weights: Any, levels: Any) -> tuple[Any, Any]:
     """Counts the checks by level and sign.
 
     The sign of a check is the product of its coordinates' signs, its level follows from their magnitudes.
 
     Args:
-        z: float32 of shape (rows, n), C-contiguous.
+        z: float32 of shape (rows, n), C-contiguous; NumPy, or a tensor on the CPU or on CUDA. The tables lie where z
+            does; `to_device` copies them.
         pad: uint32 of shape (ceil(n / 32),), least significant bit first.
         checks: int32 of shape (r, t).
         weights: What a coordinate of magnitude step m brings to the sum of a check: uint16 of shape (256,).
@@ -89,10 +85,15 @@ def syndrome(
 
     Returns:
         Steps per unit of z, float32 of shape (rows,): 64 over the root mean square, 0 for zeros, NaN where a value is
-        not finite. And the counts, int32 of shape (rows, 128): level l with sign plus, 64 + l with sign minus.
+        not finite. And the counts, int32 of shape (rows, 128): level l with sign plus, 64 + l with sign minus. They lie
+        where z does.
     """
-    scales, counts = np.empty(len(z), np.float32), np.empty((len(z), 2 * LEVELS), np.int32)
-    core.syndrome(z, pad, checks, weights, levels, scales, counts)
+    if is_cuda(z):
+        scales, counts = _empty(z, (len(z),), "float32"), _empty(z, (len(z), 2 * LEVELS), "int32")
+        on_cuda("batch_syndrome", z, pad, checks, weights, levels, _empty(z, z.shape, "int16"), scales, counts)
+    else:
+        scales, counts = np.empty(len(z), np.float32), np.empty((len(z), 2 * LEVELS), np.int32)
+        core.syndrome(z, pad, checks, weights, levels, scales, counts)
     return scales, counts
 
 
@@ -106,10 +107,12 @@ def syndrome_reference(
     """The same in NumPy."""
     scales, counts = np.empty(len(z), np.float32), np.empty((len(z), 2 * LEVELS), np.int32)
     for row, values in enumerate(z):
-        squares = np.zeros(-(-values.size // 8) * 8)
+        squares = np.zeros(-(-values.size // 256) * 256)
         squares[: values.size] = values.astype(np.float64) ** 2
-        parts = np.add.accumulate(squares.reshape(-1, 8), axis=0)[-1] if values.size else np.zeros(8)
-        total = ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]))
+        parts = functools.reduce(np.add, squares.reshape(-1, 256), np.zeros(256))
+        while parts.size > 1:
+            parts = parts[: parts.size // 2] + parts[parts.size // 2 :]
+        total = float(parts[0])
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = 64 / np.sqrt(total / values.size) if total else 0.0
         scales[row] = np.nan if total and not scale > 0 else np.float32(min(scale, 1e38))
@@ -120,9 +123,7 @@ def syndrome_reference(
     return scales, counts
 
 
-def rademacher_tail(
-    counts: NDArray[np.int32], values: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def rademacher_tail(counts: Any, values: Any) -> tuple[Any, Any]:
     """Tail of the sum of weighted signs, if they are fair coins, given the weights.
 
     The sum has ``counts[:, l]`` summands ``+values[l]`` and ``counts[:, levels + l]`` summands ``-values[l]``. Its tail
@@ -130,14 +131,18 @@ def rademacher_tail(
     its error; a Chernoff bound where fewer than 50 summands matter.
 
     Args:
-        counts: int32 of shape (rows, 2 * levels).
+        counts: int32 of shape (rows, 2 * levels); NumPy or a CUDA tensor.
         values: int32 of shape (levels,), not negative.
 
     Returns:
         The sums in standard deviations, and ln P(sum >= this sum): float64 of shape (rows,).
     """
-    scores, log_p = np.empty(len(counts)), np.empty(len(counts))
-    core.rademacher_tail(counts, values, scores, log_p)
+    if is_cuda(counts):
+        scores, log_p = (_empty(counts, (len(counts),), "float64") for _ in range(2))
+        on_cuda("batch_rademacher_tail", counts, values, scores, log_p)
+    else:
+        scores, log_p = np.empty(len(counts)), np.empty(len(counts))
+        core.rademacher_tail(counts, values, scores, log_p)
     return scores, log_p
 
 
@@ -151,19 +156,12 @@ def rademacher_tail_reference(
 
 
 def beliefs(
-    z: NDArray[np.float32],
-    pad: NDArray[np.uint32],
-    scales: NDArray[np.float32],
-    odds: NDArray[np.float32],
-    outer: NDArray[np.int32],
-    inner: NDArray[np.int32],
-    passes: int,
-    patience: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    z: Any, pad: Any, scales: Any, odds: Any, outer: Any, inner: Any, passes: int, patience: int
+) -> tuple[Any, Any]:
     """Layered belief propagation (sum-product) on two sets of checks.
 
     Args:
-        z: float32 of shape (rows, n), C-contiguous.
+        z: float32 of shape (rows, n), C-contiguous; NumPy, or a tensor on the CPU or on CUDA, and so are the tables.
         pad: uint32 of shape (ceil(n / 32),), least significant bit first.
         scales: As `syndrome` returns them.
         odds: ln P(0) / P(1) of a coordinate of magnitude step m and sign plus: float32 of shape (256,).
@@ -177,8 +175,13 @@ def beliefs(
         found unsatisfied, int64 of shape (rows,).
     """
     rows, n = z.shape
-    totals, unsatisfied = np.empty((rows, n + 1), np.float32), np.zeros(rows, np.int64)
-    core.beliefs(z, pad, scales, odds, outer, inner, passes, patience, totals, unsatisfied)
+    if is_cuda(z):
+        totals, unsatisfied = _empty(z, (rows, n + 1), "float32"), _empty(z, (rows,), "int64")
+        messages = _empty(z, (rows, outer.numel() + inner.numel()), "float32")
+        on_cuda("batch_beliefs", z, pad, scales, odds, outer, inner, passes, patience, messages, totals, unsatisfied)
+    else:
+        totals, unsatisfied = np.empty((rows, n + 1), np.float32), np.zeros(rows, np.int64)
+        core.beliefs(z, pad, scales, odds, outer, inner, passes, patience, totals, unsatisfied)
     return totals[:, :n], unsatisfied
 
 
@@ -227,6 +230,20 @@ def beliefs_reference(
             if not wrong:
                 break
     return totals[:, :n], unsatisfied
+
+
+def to_device(table: NDArray[Any], like: Any) -> Any:
+    """A table where a CUDA tensor lies; 16- and 32-bit words become signed ones, as torch wants them."""
+    import torch
+
+    signed = {2: np.int16, 4: np.int32}.get(table.itemsize) if table.dtype.kind == "u" else None
+    return torch.from_numpy(table.view(signed) if signed else table).to(like.device)
+
+
+def _empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    import torch
+
+    return torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
 
 
 def _steps(z: NDArray[np.float32], scale: np.float32) -> NDArray[np.int64]:
