@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[f
     low = 0.0 if successes == 0 else _bisect(lambda p: upper_tail(successes, trials, p) < tail)
     high = 1.0 if successes == trials else _bisect(lambda p: 1 - upper_tail(successes + 1, trials, p) > tail)
     return low, high
+
+
+def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a rate; its coverage is `level` on average. Arguments as in `clopper_pearson`."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    rate, weight = successes / trials, z * z / trials
+    middle = (rate + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / trials + weight / trials / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def upper_tail(successes: int, trials: int, p: float) -> float:

@@ -1,7 +1,8 @@
 """Is the p-value valid? Measures how often clean media pass for marked ones, at every level that the trials resolve.
 
-(A) A fresh key for every trial: P(p <= a) <= a must hold for any media. Latents: iid normal ones. Images: the corpus.
-(B) One key, media whose law makes the score exact given the key (latents: iid normal).
+(A) A fresh key for every trial: P(p <= a) <= a must hold for any media. Latents: iid normal ones, or with ``--latents
+    correlated`` heavy-tailed ones that are correlated over space and share a mean. Images: the corpus.
+(B) One key, media whose law makes the score exact given the key (latents: iid normal; there is none of the others).
 (C) Some keys on all natural media (images): the mean over keys must not lie above the nominal rate, and 99 % of the
     keys must stay under the factor that the scheme declares as `fixed_key`.
 
@@ -54,6 +55,7 @@ class Run:
     parameters: dict[str, Any]
     seed: int
     corpus: tuple[Path, ...] = ()
+    correlated: bool = False
 
     @cached_property
     def scheme(self) -> Any:
@@ -69,9 +71,17 @@ class Run:
         return watermark.Key.from_bytes(hashlib.sha256(f"null/{self.seed}/{test}/{number}".encode()).digest())
 
     def latents(self, test: str, task: int, rows: int) -> np.ndarray:
-        """Normal latents: float32 of shape (rows, *shape)."""
+        """Normal or correlated latents: float32 of shape (rows, *shape)."""
         letters = int.from_bytes(test.encode())
-        return np.random.default_rng([self.seed, letters, task]).standard_normal((rows, *self.scheme.shape), np.float32)
+        rng = np.random.default_rng([self.seed, letters, task])
+        normal = rng.standard_normal((rows, *self.scheme.shape), np.float32)
+        if not self.correlated:
+            return normal
+        height, width = self.scheme.shape[-2:]
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+        smooth = np.fft.irfft2(np.fft.rfft2(normal) / (frequency + 1 / width), (height, width))
+        mean = np.sin(np.arange(width) / 5) + np.linspace(-1, 2, height)[:, None]
+        return (np.sinh(2 * smooth / smooth.std()) + mean).astype(np.float32)
 
     def log10_ps(self, medium: Any, keys: Iterable[watermark.Key]) -> np.ndarray:
         """log10 p of one medium under each key. What needs no key is done once."""
@@ -195,6 +205,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--corpus", default=os.environ.get("WATERMARK_DATA"), help="folder of images")
     parser.add_argument("--media", type=int, help="use so many files of the corpus, evenly chosen")
+    parser.add_argument("--latents", choices=("normal", "correlated"), default="normal", help="media of latent schemes")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", help="where to write the record")
     arguments = parser.parse_args()
@@ -214,7 +225,7 @@ def main() -> int:
     elif info.modality != "latent":
         parser.error(f"there are no clean media of the modality {info.modality} here")
 
-    run = Run(info.name, arguments.parameters, arguments.seed, corpus)
+    run = Run(info.name, arguments.parameters, arguments.seed, corpus, arguments.latents == "correlated")
     # Workers are forked, which the library's pool survives: a spawned one would rebuild an editable install.
     with ProcessPoolExecutor(
         arguments.workers, get_context("fork"), initializer=watermark.set_threads, initargs=(1,)
@@ -230,7 +241,7 @@ def main() -> int:
         if corpus:
             matrix = np.stack(collect("(C)", partial(same_keys, run, arguments.keys), len(corpus)))
             tests[f"(C) {arguments.keys} keys x {len(corpus)} media"] = by_key(matrix, info.fixed_key)
-        else:
+        elif not run.correlated:
             found = collect("(B)", partial(one_key, run), -(-arguments.items // LATENTS_PER_TASK))
             log10_p = np.concatenate(found)
             tests[f"(B) one key, {log10_p.size} iid normal latents"] = pooled(log10_p)
@@ -239,7 +250,7 @@ def main() -> int:
     print(f"{info.name} {run.scheme.parameters}: null is {info.null}, limits at {CONFIDENCE:.1%}, seed {run.seed}\n")
     print(markdown)
     results = {"scheme": info.name, "profile": json.loads(run.scheme.profile())["parameters"], "null": info.null}
-    results |= {"seed": run.seed, "confidence": CONFIDENCE, "tests": tests}
+    results |= {"seed": run.seed, "latents": arguments.latents, "confidence": CONFIDENCE, "tests": tests}
     path = _record.save(f"null_{info.name.replace('.', '_')}", results, markdown=markdown, out=arguments.out)
     print(f"\nwritten: {path}")
     return 0 if all(row["ok"] for rows in tests.values() for row in rows) else 1

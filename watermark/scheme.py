@@ -28,6 +28,8 @@ _SCHEMES = {
     "image.spectral": "watermark.image.spectral:SpectralMark",
     "latent.gaussian_shading": "watermark.latent.gaussian_shading:GaussianShading",
     "latent.prc": "watermark.latent.prc:Prc",
+    "latent.ring_id": "watermark.latent.ring_id:RingId",
+    "latent.tree_ring": "watermark.latent.tree_ring:TreeRing",
 }
 _ENTRY_POINTS = "watermark.schemes"
 _PROFILE_FORMAT, _PROFILE_VERSION = "watermark-profile", 1

@@ -27,8 +27,8 @@ _MAX_ELEMENTS, _MAX_ROWS = 1 << 28, 1 << 24
 class LatentScheme(Scheme):
     """A mark in initial noise.
 
-    `sample` gives float32 noise that a diffusion model takes as it is, `detect` reads an inverted latent. Every sample
-    has the law N(0, 1)^n; what differs is who can tell.
+    `sample` gives float32 noise that a diffusion model takes as it is, `detect` reads an inverted latent. Over the key
+    a sample has the law N(0, 1)^n, unless the scheme says otherwise; what differs is who can tell.
     """
 
     @property
@@ -56,9 +56,20 @@ class LatentScheme(Scheme):
             noise: ChaCha20 key of the fresh randomness; row i uses its stream i.
         """
 
+    def _observe(self, z: Any) -> Any:
+        """What the detector needs of the latents, whatever the key: by default all of them.
+
+        Args:
+            z: float32 of shape (rows, n), C-contiguous; NumPy or a tensor.
+
+        Raises:
+            MediaError: A value is not finite.
+        """
+        return z
+
     @abstractmethod
-    def _read(self, tables: Any, z: Any, key_id: str) -> list[Detection]:
-        """One key's verdicts on float32 of shape (rows, n), C-contiguous; NumPy or a tensor.
+    def _read(self, tables: Any, seen: Any, key_id: str) -> list[Detection]:
+        """One key's verdicts on what `_observe` returned, one per row.
 
         Raises:
             MediaError: A value is not finite.
@@ -134,7 +145,8 @@ class LatentScheme(Scheme):
         return self._verdicts(_rows(media, self.shape, batch=False))[0]
 
     def _verdicts(self, z: Any) -> list[Detection]:
-        by_key = [self._read(tables, z, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
+        seen = self._observe(z)
+        by_key = [self._read(tables, seen, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
         return [over_keys(row) for row in zip(*by_key, strict=True)]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark.ops._native import core, is_cuda, on_cuda, to_device
-from watermark.ops.chacha import chacha20_reference
+from watermark.ops.chacha import chacha20, chacha20_reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +62,18 @@ def signed_normal_reference(
         nonce = np.array([0, number & 0xFFFFFFFF, number >> 32], np.uint32)
         size = half_normal_reference(chacha20_reference(key, nonce, row.size))
         row[:] = np.where(unpack_bits(signs[i % len(signs)], row.size), -size, size)
+
+
+def standard_normal(key: NDArray[np.uint32], out: Any) -> None:
+    """Fills rows of normal samples, sizes and signs from one key. The first rows do not depend on how many follow.
+
+    Args:
+        key: ChaCha20 key, 8 words. The signs use nonces whose first word is 1, apart from all numbered streams.
+        out: As in `signed_normal`.
+    """
+    rows, words = len(out), -(-out.shape[1] // 32)
+    signs = chacha20(key, np.array([1, 0, 0], np.uint32), rows * words).reshape(rows, words)
+    signed_normal(key, 0, signs, out)
 
 
 def pack_bits(bits: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -11,7 +11,7 @@ from watermark import ParameterError
 from watermark.ops.normal import pack_bits, unpack_bits
 from watermark.ops.sign_pad import sign_votes_reference
 from watermark.payload import Frame
-from watermark.stats import log_majority_tail
+from watermark.stats import log_majority_tail, log_sidak
 
 
 @pytest.fixture
@@ -171,3 +171,73 @@ def test_a_short_latent_says_how_low_its_p_can_go():
     assert found.details["p_floor"] == found.p_value == pytest.approx(2.0**-7)
     with pytest.raises(watermark.ThresholdError, match="cannot go below"):
         found.detected(1e-6)
+
+
+class TestNonces:
+    def test_a_sample_takes_one_of_them(self, key):
+        scheme = watermark.load("latent.gaussian_shading", key, nonces=5)
+        z = scheme.sample_batch(200, b"user 7", rng=1)
+        signs = {row.tobytes() for row in np.signbit(z)}
+        message = np.resize(Frame(256).encode(b"user 7"), z[0].size)
+        prf = key.derive("latent.gaussian_shading/1/signs")
+        assert signs == {(message ^ prf.bits(z[0].size, stream=i)).astype(bool).tobytes() for i in range(5)}
+        found = scheme.detect_batch(z)
+        assert set(found.payload) == {b"user 7"}
+        assert found.payload_ok.all()
+        assert np.array_equal(z[:3], scheme.sample_batch(3, b"user 7", rng=1))
+        assert np.array_equal(z[0], scheme.sample(b"user 7", rng=1))
+
+    def test_the_choice_is_even(self, key):
+        scheme = watermark.load("latent.gaussian_shading", key, shape=(64,), payload_bits=1, nonces=4)
+        signs = np.signbit(scheme.sample_batch(4000, rng=1))
+        counts = np.unique(signs, axis=0, return_counts=True)[1]
+        assert len(counts) == 4
+        assert np.abs(counts - 1000).max() < 4 * math.sqrt(750)
+
+    def test_messages_and_nonces_of_a_batch(self, key):
+        scheme = watermark.load("latent.gaussian_shading", key, nonces=3)
+        messages = [f"user {i}".encode() for i in range(20)]
+        assert scheme.detect_batch(scheme.sample_batch(20, messages, rng=1)).payload == tuple(messages)
+
+    def test_p_pays_for_all(self, key):
+        one, many = (watermark.load("latent.gaussian_shading", key, nonces=n) for n in (1, 8))
+        z = one.sample(b"user 7", rng=1)  # the first nonce of both
+        noisy = 0.05 * z + np.random.default_rng(1).standard_normal(z.shape)
+        alone, found = one.detect(noisy), many.detect(noisy)
+        assert found.score == alone.score
+        assert found.log10_p == log_sidak(alone.log10_p * math.log(10), 8) / math.log(10)
+
+    def test_p_is_exact_for_any_latent(self, keys):
+        rng = np.random.default_rng(4)
+        latents = np.stack([np.ones(512), np.indices((512,))[0] % 7 - 3.0, rng.standard_cauchy(512)])
+        parameters = {"shape": (512,), "payload_bits": 8, "nonces": 6}
+        trials = 1500
+        p = np.array(
+            [
+                watermark.load("latent.gaussian_shading", keys(i), **parameters).detect_batch(latents).p_value
+                for i in range(trials)
+            ]
+        )
+        levels = -np.expm1(6 * np.log1p(-np.exp(log_majority_tail(512, 8)[257:])))
+        for alpha in (0.3, 0.1, 0.01):
+            level = levels[levels <= alpha].max()
+            spread = 3.5 * math.sqrt(level * (1 - level) / trials)
+            assert np.abs((p <= alpha).mean(axis=0) - level).max() < spread
+
+    def test_the_floor_pays_too(self):
+        scheme = watermark.load("latent.gaussian_shading", numbered_key(1), shape=(16,), payload_bits=1, nonces=4)
+        found = scheme.detect(scheme.sample(b"\x01", rng=1))
+        assert found.details["p_floor"] == found.p_value == pytest.approx(-math.expm1(4 * math.log1p(-(2.0**-15))))
+
+    def test_huge_latents_and_infinite_ones(self, key):
+        scheme = watermark.load("latent.gaussian_shading", key, nonces=3)
+        assert not scheme.detect(np.full((4, 64, 64), 1.4e37, np.float32)).detected(1e-3)
+        with pytest.raises(watermark.MediaError, match="finite"):
+            scheme.detect(np.full((4, 64, 64), np.inf, np.float32))
+        assert len(scheme.detect_batch([])) == 0
+        assert scheme.sample_batch(0).shape == (0, 4, 64, 64)
+
+    @pytest.mark.parametrize("nonces", [0, -1, 4097, 2.0, "2", None, True])
+    def test_numbers_that_cannot_be(self, key, nonces):
+        with pytest.raises(ParameterError):
+            watermark.load("latent.gaussian_shading", key, nonces=nonces)

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from watermark.ops._native import core
-from watermark.ops.normal import half_normal, half_normal_reference, pack_bits, signed_normal, unpack_bits
+from watermark.ops.chacha import chacha20_reference
+from watermark.ops.normal import (
+    half_normal,
+    half_normal_reference,
+    pack_bits,
+    signed_normal,
+    signed_normal_reference,
+    standard_normal,
+    unpack_bits,
+)
 from watermark.prf import Prf
 
 KEY = np.arange(8, dtype=np.uint32)
@@ -99,3 +108,15 @@ def test_bits_round_trip(count):
     assert np.array_equal(unpack_bits(words, count), bits)
     if count >= 32:
         assert words[0, 0, 0] == sum(int(b) << i for i, b in enumerate(bits[0, 0, :32]))
+
+
+@pytest.mark.parametrize(("rows", "count"), [(0, 5), (1, 1), (3, 33), (5, 512)])
+def test_sizes_and_signs_from_one_key(rows, count):
+    words = -(-count // 32)
+    signs = chacha20_reference(KEY, np.array([1, 0, 0], np.uint32), rows * words).reshape(rows, words)
+    expected, out, more = (np.empty((n, count), np.float32) for n in (rows, rows, rows + 2))
+    signed_normal_reference(KEY, 0, signs, expected)
+    standard_normal(KEY, out)
+    standard_normal(KEY, more)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(more[:rows], expected)
