@@ -6,9 +6,12 @@
 (C) Some keys on all natural media (images): the mean over keys must not lie above the nominal rate, and 99 % of the
     keys must stay under the factor that the scheme declares as `fixed_key`.
 
-Limits are one-sided at 99.9 %, for a seed given on the command line; trying a second seed after a failure is tuning::
+A mark that is bound to content is asked about random content in every trial, and its presence, whatever the content, is
+tested beside it. Limits are one-sided at 99.9 %, for a seed given on the command line; trying a second seed after a
+failure is tuning::
 
     python benchmarks/null.py --scheme latent.gaussian_shading --items 1000000 --seed 1
+    python benchmarks/null.py --scheme latent.seal --items 100000 --seed 1 --parameters '{"shape": [4, 32, 32]}'
     python benchmarks/null.py --scheme image.spectral --items 20000 --keys 100 --seed 1 --corpus DIR
 
 prints Markdown tables, writes ``benchmarks/results/null_<scheme>.json``, and ends with exit code 1 if a limit is
@@ -83,25 +86,41 @@ class Run:
         mean = np.sin(np.arange(width) / 5) + np.linspace(-1, 2, height)[:, None]
         return (np.sinh(2 * smooth / smooth.std()) + mean).astype(np.float32)
 
-    def log10_ps(self, medium: Any, keys: Iterable[watermark.Key]) -> np.ndarray:
-        """log10 p of one medium under each key. What needs no key is done once."""
+    def about(self, test: str, number: int, rows: int) -> dict[str, Any]:
+        """What detection is told beside the media: random content, one per row, for a mark that is bound to it."""
+        if not hasattr(self.scheme.parameters, "dimension"):
+            return {}
+        rng = np.random.default_rng([self.seed, int.from_bytes(b"content" + test.encode()), number])
+        return {"content": rng.standard_normal((rows, self.scheme.parameters.dimension))}
+
+    def log10_ps(self, medium: Any, keys: Iterable[watermark.Key], number: int = 0) -> np.ndarray:
+        """log10 p of one medium under each key: shape (keys, tests). What needs no key is done once."""
         if isinstance(self.scheme, MediaScheme):
             seen = self.scheme._observe(medium)
             found = [self.scheme._test(self.scheme._bind(key), seen, key.id) for key in keys]
         else:
-            found = [self.bound(key).detect(medium) for key in keys]
-        return np.array([detection.log10_p for detection in found])
+            about = self.about("A", number, 1)
+            found = [self.bound(key).detect(medium, **about) for key in keys]
+        return log10_ps_of(found)
+
+
+def log10_ps_of(detections: Iterable[watermark.Detection]) -> np.ndarray:
+    """log10 p of what is detected, and of mere presence where a mark is bound: shape (detections, 1 | 2)."""
+    return np.array(
+        [[d.log10_p, *([d.details["unbound_log10_p"]] if "unbound_log10_p" in d.details else [])] for d in detections]
+    )
 
 
 def fresh_keys(run: Run, trials: int, task: int) -> np.ndarray:
     """(A) One medium under `trials` keys that nothing else uses."""
     medium = watermark.media.read(run.corpus[task]) if run.corpus else run.latents("A", task, 1)[0]
-    return run.log10_ps(medium, (run.key("A", task * trials + i) for i in range(trials)))
+    return run.log10_ps(medium, (run.key("A", task * trials + i) for i in range(trials)), task)
 
 
 def one_key(run: Run, task: int) -> np.ndarray:
     """(B) The same key on a batch of media."""
-    return run.bound(run.key("B", 0)).detect_batch(run.latents("B", task, LATENTS_PER_TASK)).log10_p
+    latents, about = run.latents("B", task, LATENTS_PER_TASK), run.about("B", task, LATENTS_PER_TASK)
+    return log10_ps_of(run.bound(run.key("B", 0)).detect_batch(latents, **about))
 
 
 def same_keys(run: Run, keys: int, task: int) -> np.ndarray:
@@ -173,6 +192,14 @@ def by_key(log10_p: np.ndarray, fixed_key: watermark.FixedKey) -> list[dict[str,
     return rows
 
 
+def tables(
+    title: str, log10_p: np.ndarray, judge: Callable[[np.ndarray], list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """What `judge` says of each test: the p-value, and mere presence where a mark is bound."""
+    titles = [title, f"{title}: presence, unbound"]
+    return {titles[i]: judge(log10_p[..., i]) for i in range(log10_p.shape[-1])}
+
+
 def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
     """Rows as Markdown."""
     if not rows:
@@ -237,14 +264,15 @@ def main() -> int:
         media = len(corpus) or -(-arguments.items // KEYS_PER_LATENT)
         trials = -(-arguments.items // media)
         found = collect("(A)", partial(fresh_keys, run, trials), media)
-        tests = {f"(A) a fresh key per trial: {media} media x {trials} keys": pooled(np.concatenate(found))}
+        tests = tables(f"(A) a fresh key per trial: {media} media x {trials} keys", np.concatenate(found), pooled)
         if corpus:
             matrix = np.stack(collect("(C)", partial(same_keys, run, arguments.keys), len(corpus)))
-            tests[f"(C) {arguments.keys} keys x {len(corpus)} media"] = by_key(matrix, info.fixed_key)
+            judge = partial(by_key, fixed_key=info.fixed_key)
+            tests |= tables(f"(C) {arguments.keys} keys x {len(corpus)} media", matrix, judge)
         elif not run.correlated:
             found = collect("(B)", partial(one_key, run), -(-arguments.items // LATENTS_PER_TASK))
             log10_p = np.concatenate(found)
-            tests[f"(B) one key, {log10_p.size} iid normal latents"] = pooled(log10_p)
+            tests |= tables(f"(B) one key, {len(log10_p)} iid normal latents", log10_p, pooled)
 
     markdown = "\n\n".join(table(title, rows) for title, rows in tests.items())
     print(f"{info.name} {run.scheme.parameters}: null is {info.null}, limits at {CONFIDENCE:.1%}, seed {run.seed}\n")

@@ -29,6 +29,7 @@ _SCHEMES = {
     "latent.gaussian_shading": "watermark.latent.gaussian_shading:GaussianShading",
     "latent.prc": "watermark.latent.prc:Prc",
     "latent.ring_id": "watermark.latent.ring_id:RingId",
+    "latent.seal": "watermark.latent.seal:Seal",
     "latent.tree_ring": "watermark.latent.tree_ring:TreeRing",
 }
 _ENTRY_POINTS = "watermark.schemes"

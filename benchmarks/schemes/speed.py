@@ -90,13 +90,14 @@ def picture_rows(name: str, key: watermark.Key, image: PIL.Image.Image, seconds:
 
 def latent_rows(name: str, key: watermark.Key, shape: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
     """Sampling, and detection, of one latent and per latent of a batch."""
+    about = {"content": np.arange(1, 257)} if name == "latent.seal" else {}
     mark = watermark.load(name, key, shape=shape)
-    latent, batch = mark.sample(rng=1), mark.sample_batch(16, rng=1)
+    latent, batch = mark.sample(rng=1, **about), mark.sample_batch(16, rng=1, **about)
     calls: dict[str, tuple[Callable[[], object], int]] = {
-        "sample": (lambda: mark.sample(rng=1), 1),
-        "sample, each of 16": (lambda: mark.sample_batch(16, rng=1), 16),
-        "detect": (lambda: mark.detect(latent), 1),
-        "detect, each of 16": (lambda: mark.detect_batch(batch), 16),
+        "sample": (lambda: mark.sample(rng=1, **about), 1),
+        "sample, each of 16": (lambda: mark.sample_batch(16, rng=1, **about), 16),
+        "detect": (lambda: mark.detect(latent, **about), 1),
+        "detect, each of 16": (lambda: mark.detect_batch(batch, **about), 16),
     }
     size = " x ".join(map(str, shape))
     return [

@@ -81,6 +81,91 @@ void sign_votes(py::handle z, py::handle pad, int64_t symbols, py::handle bits, 
   });
 }
 
+void simhash(py::handle projections, py::handle v, py::handle codes, const std::string& isa) {
+  const Tensor projections_(projections, "projections"), v_(v, "v"), codes_(codes, "codes");
+  const auto p = projections_.dense<const int16_t, 3>();
+  const auto in = v_.dense<const int16_t, 2>();
+  const auto out = codes_.dense<uint8_t, 2>();
+  require(p.shape[1] >= 1 && p.shape[1] <= 8, "projections must hold 1 to 8 bits per patch");
+  require(in.shape[1] == p.shape[2], "v must have the dimension of the projections");
+  require(out.shape[0] == in.shape[0] && out.shape[1] == p.shape[0], "codes must hold one code per vector and patch");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(p.shape[0], 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = 0; row < in.shape[0]; ++row)
+      kernel.simhash(p.data, p.shape[1], in.data + row * in.shape[1], in.shape[1], begin, end, out.data + row * out.shape[1]);
+  });
+}
+
+// Blocks of a ChaCha20 stream are counted with 32 bits.
+void require_blocks(int64_t patches, int64_t codes, int64_t width) {
+  require(patches * codes <= (int64_t{1} << 32) / ((width + 15) / 16), "the noises reach past the 2^32 blocks of a stream");
+}
+
+void patch_noise(py::handle key, py::handle code, int64_t codes, py::handle out, const std::string& isa) {
+  const Tensor key_(key, "key"), code_(code, "code"), out_(out, "out");
+  const auto k = key_words(key_);
+  const auto c = code_.dense<const uint8_t, 2>();
+  const auto o = out_.dense<float, 3>();
+  require(codes >= 1 && codes <= 256, "codes must be 1 to 256");
+  require(c.shape[0] == o.shape[0] && c.shape[1] == o.shape[1], "code must hold one code per patch of out");
+  require(o.shape[2] >= 1, "out must hold a value per patch");
+  require_blocks(o.shape[1], codes, o.shape[2]);
+  for (int64_t i = 0; i < c.size(); ++i) require(c.data[i] < codes, "code must hold numbers below codes");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.shape[0], 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      kernel.patch_noise(k.data, c.data + row * c.shape[1], codes, o.shape[2], 0, o.shape[1],
+                         o.data + row * o.shape[1] * o.shape[2]);
+  });
+}
+
+void patch_search(py::handle key, py::handle x, float least, py::handle best, py::handle matches, const std::string& isa) {
+  const Tensor key_(key, "key"), x_(x, "x"), best_(best, "best"), matches_(matches, "matches");
+  const auto k = key_words(key_);
+  const auto in = x_.dense<const float, 3>();
+  const auto b = best_.dense<float, 2>();
+  const auto m = matches_.dense<uint32_t, 3>();
+  require(in.shape[2] >= 1 && in.shape[2] <= (int64_t{1} << 28), "x must hold 1 to 2^28 values per patch");
+  require(m.shape[2] >= 1 && m.shape[2] <= 8, "matches must hold 1 to 8 words per patch");
+  require(b.shape[0] == in.shape[0] && b.shape[1] == in.shape[1] && m.shape[0] == in.shape[0] && m.shape[1] == in.shape[1],
+          "best and matches must have one entry per patch of x");
+  const int64_t codes = 32 * m.shape[2];
+  require_blocks(in.shape[1], codes, in.shape[2]);
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(in.shape[1], 32, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(static_cast<size_t>(kernel.patch_scratch_floats(in.shape[2])));
+    kernel.patch_search(k.data, in.data, in.shape[0], in.shape[1], in.shape[2], codes, least, begin, end, scratch.data(),
+                        b.data, m.data);
+  });
+}
+
+void patch_counts(py::handle matches, py::handle code, py::handle masks, py::handle counts, const std::string& isa) {
+  const Tensor matches_(matches, "matches"), code_(code, "code"), masks_(masks, "masks"), counts_(counts, "counts");
+  const auto m = matches_.dense<const uint32_t, 3>();
+  const auto c = code_.dense<const uint8_t, 2>();
+  const auto s = masks_.dense<const uint8_t, 2>();
+  const auto o = counts_.dense<int32_t, 2>();
+  require(c.shape[0] == m.shape[0] && c.shape[1] == m.shape[1], "code must hold one code per patch of matches");
+  require(s.shape[1] == m.shape[1], "masks must have one column per patch");
+  require(o.shape[0] == m.shape[0] && o.shape[1] == s.shape[0], "counts must have one entry per row and mask");
+  uint8_t codes = 0, turns = 0;
+  for (int64_t i = 0; i < c.size(); ++i) codes |= c.data[i];
+  for (int64_t i = 0; i < s.size(); ++i) turns |= s.data[i];
+  require((codes | turns) / 32 < m.shape[2], "code and masks must name bits of matches");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.size(), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / s.shape[0], mask = i % s.shape[0];
+      o.data[i] = kernel.patch_count(m.data + row * m.shape[1] * m.shape[2], m.shape[2], c.data + row * c.shape[1],
+                                     s.data + mask * s.shape[1], m.shape[1]);
+    }
+  });
+}
+
 int polar_decode(py::handle soft, py::handle information, py::handle bits, const std::string& isa) {
   const Tensor soft_(soft, "soft"), information_(information, "information"), bits_(bits, "bits");
   const auto in = soft_.dense<const float, 1>();
@@ -133,6 +218,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"), isa);
   m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"),
         py::arg("agreement"), isa);
+  m.def("simhash", &simhash, py::arg("projections"), py::arg("v"), py::arg("codes"), isa);
+  m.def("patch_noise", &patch_noise, py::arg("key"), py::arg("code"), py::arg("codes"), py::arg("out"), isa);
+  m.def("patch_search", &patch_search, py::arg("key"), py::arg("x"), py::arg("least"), py::arg("best"), py::arg("matches"),
+        isa);
+  m.def("patch_counts", &patch_counts, py::arg("matches"), py::arg("code"), py::arg("masks"), py::arg("counts"), isa);
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
 
   bind_parity(m);

@@ -67,6 +67,45 @@ void sign_votes(py::handle z, py::handle pad, int64_t symbols, py::handle bits, 
   gpu::sign_votes(in.data, bits_of(p.data), in.shape[0], in.shape[1], symbols, b.data, a.data, stream_of(z_));
 }
 
+// Blocks of a ChaCha20 stream are counted with 32 bits.
+void require_blocks(int64_t patches, int64_t codes, int64_t width) {
+  require(patches * codes <= (int64_t{1} << 32) / ((width + 15) / 16), "the noises reach past the 2^32 blocks of a stream");
+}
+
+// Codes are not looked at: one that is too large names a noise of another patch.
+void patch_noise(py::handle key, py::handle code, int64_t codes, py::handle out) {
+  const Tensor key_(key, "key"), code_(code, "code"), out_(out, "out");
+  const auto k = host_words(key_, 8);
+  const auto c = code_.dense<const uint8_t, 2>(kDLCUDA);
+  const auto o = out_.dense<float, 3>(kDLCUDA);
+  same_device(out_, code_);
+  require(codes >= 1 && codes <= 256, "codes must be 1 to 256");
+  require(c.shape[0] == o.shape[0] && c.shape[1] == o.shape[1], "code must hold one code per patch of out");
+  require(o.shape[2] >= 1, "out must hold a value per patch");
+  require_blocks(o.shape[1], codes, o.shape[2]);
+  py::gil_scoped_release release;
+  gpu::OnDevice guard(out_.device());
+  gpu::patch_noise(k.data, c.data, codes, o.shape[0], o.shape[1], o.shape[2], o.data, stream_of(out_));
+}
+
+void patch_search(py::handle key, py::handle x, float least, py::handle best, py::handle matches) {
+  const Tensor key_(key, "key"), x_(x, "x"), best_(best, "best"), matches_(matches, "matches");
+  const auto k = host_words(key_, 8);
+  const auto in = x_.dense<const float, 3>(kDLCUDA);
+  const auto b = best_.dense<float, 2>(kDLCUDA);
+  const auto m = matches_.dense<int32_t, 3>(kDLCUDA);
+  for (const Tensor* other : {&best_, &matches_}) same_device(x_, *other);
+  require(in.shape[2] >= 1, "x must hold a value per patch");
+  require(m.shape[2] >= 1 && m.shape[2] <= 8, "matches must hold 1 to 8 words per patch");
+  require(b.shape[0] == in.shape[0] && b.shape[1] == in.shape[1] && m.shape[0] == in.shape[0] && m.shape[1] == in.shape[1],
+          "best and matches must have one entry per patch of x");
+  require_blocks(in.shape[1], 32 * m.shape[2], in.shape[2]);
+  py::gil_scoped_release release;
+  gpu::OnDevice guard(x_.device());
+  gpu::patch_search(k.data, in.data, in.shape[0], in.shape[1], in.shape[2], 32 * m.shape[2], least, b.data,
+                    reinterpret_cast<uint32_t*>(m.data), stream_of(x_));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
@@ -77,6 +116,9 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   m.def("signed_normal", &signed_normal, py::arg("key"), py::arg("first_row"), py::arg("signs"), py::arg("out"));
   m.def("sign_votes", &sign_votes, py::arg("z"), py::arg("pad"), py::arg("symbols"), py::arg("bits"),
         py::arg("agreement"));
+  m.def("patch_noise", &patch_noise, py::arg("key"), py::arg("code"), py::arg("codes"), py::arg("out"));
+  m.def("patch_search", &patch_search, py::arg("key"), py::arg("x"), py::arg("least"), py::arg("best"),
+        py::arg("matches"));
   bind_batch(m);
 }
 

@@ -34,6 +34,15 @@ struct Kernels {
   void (*signed_normal)(const uint32_t* key, uint64_t row, const uint32_t* signs, int64_t count, float* out);
   int64_t (*sign_votes)(const float* z, const uint32_t* pad, int64_t count, int64_t symbols, uint8_t* bits);
 
+  void (*simhash)(const int16_t* projections, int64_t bits, const int16_t* v, int64_t dimension, int64_t begin, int64_t end,
+                  uint8_t* codes);
+  void (*patch_noise)(const uint32_t* key, const uint8_t* code, int64_t codes, int64_t width, int64_t begin, int64_t end,
+                      float* out);
+  int64_t (*patch_scratch_floats)(int64_t width);
+  void (*patch_search)(const uint32_t* key, const float* x, int64_t rows, int64_t patches, int64_t width, int64_t codes,
+                       float least, int64_t begin, int64_t end, float* scratch, float* best, uint32_t* matches);
+  int32_t (*patch_count)(const uint32_t* matches, int64_t words, const uint8_t* code, const uint8_t* mask, int64_t patches);
+
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits);

@@ -4,6 +4,7 @@
 #include "kernels/normal_table.hpp"
 #include "kernels/lattice.hpp"
 #include "kernels/parity.hpp"
+#include "kernels/patch.hpp"
 #include "kernels/picture.hpp"
 #include "kernels/polar.hpp"
 #include "kernels/search.hpp"
@@ -34,6 +35,31 @@ void half_normals(const uint32_t* words, float* out, int64_t count) {
 void signed_normal(const uint32_t* key, uint64_t row, const uint32_t* signs, int64_t count, float* out) {
   const uint32_t nonce[3] = {0, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)};
   signed_normal_row(chacha_key(key, nonce), signs, count, normal_table, out);
+}
+
+void simhash(const int16_t* projections, int64_t bits, const int16_t* v, int64_t dimension, int64_t begin, int64_t end,
+             uint8_t* codes) {
+  for (int64_t i = begin; i < end; ++i) codes[i] = patch_code(projections + i * bits * dimension, bits, v, dimension);
+}
+
+// Noises of patches are numbered by blocks of one stream.
+constexpr uint32_t stream[3] = {0, 0, 0};
+
+void patch_noise(const uint32_t* key, const uint8_t* code, int64_t codes, int64_t width, int64_t begin, int64_t end,
+                 float* out) {
+  patch_noise_range(chacha_key(key, stream), code, codes, width, begin, end, normal_table, out);
+}
+
+int64_t patch_scratch(int64_t width) { return patch_rows * (width + 8); }
+
+void patch_search(const uint32_t* key, const float* x, int64_t rows, int64_t patches, int64_t width, int64_t codes,
+                  float least, int64_t begin, int64_t end, float* scratch, float* best, uint32_t* matches) {
+  patch_search_range(chacha_key(key, stream), x, rows, patches, width, codes, least, begin, end, normal_table, scratch, best,
+                     matches);
+}
+
+int32_t count_patches(const uint32_t* matches, int64_t words, const uint8_t* code, const uint8_t* mask, int64_t patches) {
+  return patch_count(matches, words, code, mask, patches);
 }
 
 int64_t polar_scratch(int layers, int paths, int64_t information) {
@@ -94,7 +120,8 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 
 extern const Kernels table;
 const Kernels table = {
-    WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row, polar_scratch, polar_decode,
+    WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
+    simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
     extend_code, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,

@@ -4,6 +4,7 @@
 #include "cuda/latent.hpp"
 #include "cuda/launch.hpp"
 #include "kernels/normal_table.hpp"
+#include "kernels/patch.hpp"
 #include "kernels/sign_pad.hpp"
 
 namespace watermark::gpu {
@@ -99,6 +100,83 @@ __global__ void sign_votes_kernel(const float* z, const uint32_t* pad, int64_t r
   }
 }
 
+// One thread per ChaCha20 block of a noise.
+__global__ void patch_noise_kernel(ChaChaKey k, const uint8_t* code, int64_t codes, int64_t rows, int64_t patches,
+                                   int64_t width, float* out) {
+  const int64_t blocks = patch_blocks(width), tasks = rows * patches * blocks;
+  for (int64_t task = blockIdx.x * int64_t{threads} + threadIdx.x; task < tasks; task += gridDim.x * int64_t{threads}) {
+    const int64_t place = task / blocks, block = task % blocks;
+    uint32_t words[block_words];
+    chacha_block(k, static_cast<uint32_t>((place % patches * codes + code[place]) * blocks + block), words);
+    const int64_t left = min(int64_t{block_words}, width - block * block_words);
+    for (int e = 0; e < left; ++e) out[place * width + block * block_words + e] = patch_normal(words[e], normal_table);
+  }
+}
+
+constexpr int search_rows = 8;  // latents that share one pass over a patch's noises
+
+// One block per patch and group of latents, one thread per noise.
+__global__ void patch_search_kernel(ChaChaKey k, const float* x, int64_t rows, int64_t patches, int64_t width,
+                                    int64_t codes, float least, float* best, uint32_t* matches) {
+  __shared__ double scale[search_rows];
+  __shared__ float unit[search_rows][block_words];
+  __shared__ float most[search_rows][threads / 32];
+  const int64_t blocks = patch_blocks(width), groups = (rows + search_rows - 1) / search_rows;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int64_t task = blockIdx.x; task < patches * groups; task += gridDim.x) {
+    const int64_t patch = task % patches, top = task / patches * search_rows;
+    const int count = static_cast<int>(min(int64_t{search_rows}, rows - top));
+    if (threadIdx.x < search_rows)
+      scale[threadIdx.x] =
+          static_cast<int>(threadIdx.x) < count ? patch_scale(x + ((top + threadIdx.x) * patches + patch) * width, width) : 0;
+    if (threadIdx.x < search_rows * (threads / 32)) most[threadIdx.x % search_rows][threadIdx.x / search_rows] = -1.0f;
+    __syncthreads();
+    for (int64_t first = 0; first < codes; first += threads) {
+      const int64_t c = first + threadIdx.x;
+      float energy = 0.0f, sum[search_rows] = {};
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t left = min(int64_t{block_words}, width - block * block_words);
+        for (int i = threadIdx.x; i < search_rows * block_words; i += threads) {
+          const int r = i / block_words, e = i % block_words;
+          unit[r][e] = r < count && e < left
+                           ? static_cast<float>(
+                                 static_cast<double>(x[((top + r) * patches + patch) * width + block * block_words + e]) *
+                                 scale[r])
+                           : 0.0f;
+        }
+        __syncthreads();
+        if (c < codes) {
+          uint32_t words[block_words];
+          chacha_block(k, static_cast<uint32_t>((patch * codes + c) * blocks + block), words);
+          for (int e = 0; e < left; ++e) {
+            const float noise = patch_normal(words[e], normal_table);
+            energy += noise * noise;
+            for (int r = 0; r < search_rows; ++r) sum[r] += noise * unit[r][e];
+          }
+        }
+        __syncthreads();
+      }
+      if (c >= codes) continue;  // codes are a multiple of 32: whole warps leave
+      for (int r = 0; r < count; ++r) {
+        float cosine = sum[r] / sqrtf(energy);
+        const uint32_t word = __ballot_sync(~0u, cosine >= least);
+        for (int step = 16; step; step /= 2) cosine = fmaxf(cosine, __shfl_xor_sync(~0u, cosine, step));
+        if (lane == 0) {
+          matches[((top + r) * patches + patch) * (codes / 32) + c / 32] = word;
+          most[r][warp] = fmaxf(most[r][warp], cosine);
+        }
+      }
+    }
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < count) {
+      float largest = -1.0f;
+      for (int i = 0; i < threads / 32; ++i) largest = fmaxf(largest, most[threadIdx.x][i]);
+      best[(top + threadIdx.x) * patches + patch] = largest;
+    }
+    __syncthreads();
+  }
+}
+
 }  // namespace
 
 std::string why_not() {
@@ -155,6 +233,23 @@ void sign_votes(const float* z, const uint32_t* pad, int64_t rows, int64_t count
   if (rows == 0) return;
   sign_votes_kernel<<<grid(rows), threads, 0, stream>>>(z, pad, rows, count, symbols, bits, agreement);
   check(cudaGetLastError(), "start the kernel that reads latents");
+}
+
+void patch_noise(const uint32_t* key, const uint8_t* code, int64_t codes, int64_t rows, int64_t patches, int64_t width,
+                 float* out, cudaStream_t stream) {
+  const int64_t tasks = rows * patches * patch_blocks(width);
+  if (tasks == 0) return;
+  patch_noise_kernel<<<grid((tasks + threads - 1) / threads), threads, 0, stream>>>(chacha_key(key), code, codes, rows,
+                                                                                    patches, width, out);
+  check(cudaGetLastError(), "start the kernel that makes the noise of patches");
+}
+
+void patch_search(const uint32_t* key, const float* x, int64_t rows, int64_t patches, int64_t width, int64_t codes,
+                  float least, float* best, uint32_t* matches, cudaStream_t stream) {
+  if (rows == 0 || patches == 0) return;
+  patch_search_kernel<<<grid(patches * ((rows + search_rows - 1) / search_rows)), threads, 0, stream>>>(
+      chacha_key(key), x, rows, patches, width, codes, least, best, matches);
+  check(cudaGetLastError(), "start the kernel that searches patches");
 }
 
 }  // namespace watermark::gpu

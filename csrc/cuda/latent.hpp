@@ -37,4 +37,12 @@ void signed_normal(const uint32_t* key, uint64_t first_row, const uint32_t* sign
 void sign_votes(const float* z, const uint32_t* pad, int64_t rows, int64_t count, int64_t symbols, uint8_t* bits,
                 int64_t* agreement, cudaStream_t stream);
 
+// key: 8 words in host memory. code: (rows, patches), below `codes`. out: (rows, patches, width).
+void patch_noise(const uint32_t* key, const uint8_t* code, int64_t codes, int64_t rows, int64_t patches, int64_t width,
+                 float* out, cudaStream_t stream);
+
+// key: 8 words in host memory. x: (rows, patches, width). best: (rows, patches). matches: (rows, patches, codes / 32).
+void patch_search(const uint32_t* key, const float* x, int64_t rows, int64_t patches, int64_t width, int64_t codes,
+                  float least, float* best, uint32_t* matches, cudaStream_t stream);
+
 }  // namespace watermark::gpu

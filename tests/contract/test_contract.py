@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,8 @@ class Modality:
         mark: Item of this number with a message.
         bad: What is no such medium.
         null_keys: Fresh keys of the null test, each on every one of `null_items`.
+        parameters: What the scheme is loaded with.
+        about: What marking and detecting take beside the media.
     """
 
     clean: Callable[[int], Any]
@@ -50,6 +52,7 @@ class Modality:
     null_keys: int
     null_items: int
     parameters: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def clean_latent(number: int) -> np.ndarray:
@@ -116,6 +119,18 @@ MODALITIES = {
         null_items=8,
     ),
 }
+CONTENT = np.random.default_rng(3).standard_normal(32)
+OWN_ROWS = {  # schemes whose keys take time to expand, or that take more than media
+    "latent.prc": replace(MODALITIES["latent"], null_keys=60),
+    "latent.ring_id": replace(MODALITIES["latent"], null_keys=300),
+    "latent.seal": replace(
+        MODALITIES["latent"],
+        mark=lambda scheme, payload, number: scheme.sample(payload, rng=number, content=CONTENT),
+        null_keys=60,
+        parameters={"dimension": 32},
+        about={"content": CONTENT},
+    ),
+}
 INFO = {info.name: info for info in watermark.schemes()}
 
 
@@ -126,7 +141,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def modality(name: str) -> Modality:
-    return MODALITIES[INFO[name].modality]
+    return OWN_ROWS.get(name) or MODALITIES[INFO[name].modality]
 
 
 @pytest.fixture
@@ -185,7 +200,9 @@ def test_clean_media_look_clean_under_fresh_keys(name, modality, keys):
     media = [modality.clean(number) for number in range(modality.null_items)]
     p = np.array(
         [
-            watermark.load(name, keys(row * len(media) + column), **modality.parameters).detect(item).p_value
+            watermark.load(name, keys(row * len(media) + column), **modality.parameters)
+            .detect(item, **modality.about)
+            .p_value
             for row in range(modality.null_keys)
             for column, item in enumerate(media)
         ]
@@ -197,7 +214,7 @@ def test_clean_media_look_clean_under_fresh_keys(name, modality, keys):
 
 def test_the_message_comes_back(modality, scheme):
     for payload in messages(scheme):
-        found = scheme.detect(modality.mark(scheme, payload, 1))
+        found = scheme.detect(modality.mark(scheme, payload, 1), **modality.about)
         assert isinstance(found, Detection)
         assert found.detected(1e-6)
         assert (found.payload, found.payload_ok) == (read_back(scheme, payload), True)
@@ -206,7 +223,7 @@ def test_the_message_comes_back(modality, scheme):
 
 
 def test_more_evidence_gives_a_higher_score(modality, scheme, marked):
-    clean, found = scheme.detect(modality.clean(0)), scheme.detect(marked)
+    clean, found = scheme.detect(modality.clean(0), **modality.about), scheme.detect(marked, **modality.about)
     assert found.score > clean.score
     assert found.log10_p < clean.log10_p <= 0
     assert math.isfinite(found.log10_p)
@@ -214,7 +231,7 @@ def test_more_evidence_gives_a_higher_score(modality, scheme, marked):
 
 def test_a_wrong_key_sees_nothing(name, modality, marked, keys):
     for number in range(10):
-        found = watermark.load(name, keys(number), **modality.parameters).detect(marked)
+        found = watermark.load(name, keys(number), **modality.parameters).detect(marked, **modality.about)
         assert not found.detected(1e-3)
         assert not found.payload_ok
 
@@ -222,33 +239,39 @@ def test_a_wrong_key_sees_nothing(name, modality, marked, keys):
 def test_every_key_of_a_ring_detects_and_p_pays(name, modality, keys, scheme, marked, message):
     ring = Keyring([keys(1), scheme.key, keys(2)])
     rotated = watermark.load(name, ring, **modality.parameters)
-    found, alone = rotated.detect(marked), scheme.detect(marked)
+    found, alone = rotated.detect(marked, **modality.about), scheme.detect(marked, **modality.about)
     assert (found.key_id, found.payload, found.payload_ok) == (scheme.key.id, message, True)
     assert found.log10_p == pytest.approx(log_sidak(alone.log10_p * LN10, 3) / LN10)
     assert rotated.key == keys(1)
     first = watermark.load(name, keys(1), **modality.parameters)
     assert digest(modality.mark(rotated, message, 2)) == digest(modality.mark(first, message, 2))
-    assert rotated.detect_batch([marked])[0] == found
+    assert rotated.detect_batch([marked], **modality.about)[0] == found
 
 
 def test_marking_and_detecting_are_deterministic(name, modality, key, scheme, marked, message):
     again = watermark.load(name, key, **modality.parameters)
     assert digest(modality.mark(again, message, 0)) == digest(marked)
-    assert again.detect(marked) == scheme.detect(marked) == scheme.detect(marked)
+    assert (
+        again.detect(marked, **modality.about)
+        == scheme.detect(marked, **modality.about)
+        == scheme.detect(marked, **modality.about)
+    )
 
 
 def test_other_processes_agree(name, modality, scheme, marked, message, tmp_path):
     """No set order, hash seed or address may enter a mark."""
     np.save(tmp_path / "clean.npy", modality.clean(0))
     np.save(tmp_path / "marked.npy", marked)
+    about = {name: value.tolist() for name, value in modality.about.items()}
     code = f"""
 import hashlib, sys
 import numpy as np
 import watermark
 scheme = watermark.load({name!r}, watermark.Key.from_bytes(bytes(range(32))), **{modality.parameters!r})
-clean = np.load("clean.npy")
-mark = scheme.embed(clean, {message!r}) if hasattr(scheme, "embed") else scheme.sample({message!r}, rng=0)
-print(hashlib.sha256(np.ascontiguousarray(mark)).hexdigest(), repr(scheme.detect(np.load("marked.npy")).log10_p))
+clean, about = np.load("clean.npy"), {{name: np.array(value) for name, value in {about!r}.items()}}
+mark = scheme.embed(clean, {message!r}) if hasattr(scheme, "embed") else scheme.sample({message!r}, rng=0, **about)
+found = scheme.detect(np.load("marked.npy"), **about)
+print(hashlib.sha256(np.ascontiguousarray(mark)).hexdigest(), repr(found.log10_p))
 """
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -258,33 +281,33 @@ print(hashlib.sha256(np.ascontiguousarray(mark)).hexdigest(), repr(scheme.detect
         text=True,
         check=True,
     )
-    assert result.stdout.splitlines()[-1] == f"{digest(marked)} {scheme.detect(marked).log10_p!r}"
+    assert result.stdout.splitlines()[-1] == f"{digest(marked)} {scheme.detect(marked, **modality.about).log10_p!r}"
 
 
 def test_any_number_of_threads_gives_the_same(modality, scheme, marked, message, set_threads):
     found = set()
     for count in (1, 2, 3):
         set_threads(count)
-        detection = scheme.detect(marked)
+        detection = scheme.detect(marked, **modality.about)
         found.add((digest(modality.mark(scheme, message, 0)), detection.log10_p, detection.score))
     assert len(found) == 1
 
 
-def test_pickling(scheme, marked):
-    scheme.detect(marked)  # with its caches filled
+def test_pickling(scheme, marked, modality):
+    scheme.detect(marked, **modality.about)  # with its caches filled
     copy = pickle.loads(pickle.dumps(scheme))  # noqa: S301 (our own bytes)
     assert type(copy) is type(scheme)
     assert copy.parameters == scheme.parameters
-    assert copy.detect(marked) == scheme.detect(marked)
+    assert copy.detect(marked, **modality.about) == scheme.detect(marked, **modality.about)
 
 
 def test_a_batch_is_a_loop(modality, scheme, marked, message):
     items = [marked, modality.clean(0), modality.mark(scheme, None, 3)]
-    found = scheme.detect_batch(items)
+    found = scheme.detect_batch(items, **modality.about)
     assert isinstance(found, Detections)
-    assert list(found) == [scheme.detect(item) for item in items]
-    assert list(scheme.detect_batch(iter(items))) == list(found)
-    assert len(scheme.detect_batch([])) == 0
+    assert list(found) == [scheme.detect(item, **modality.about) for item in items]
+    assert list(scheme.detect_batch(iter(items), **modality.about)) == list(found)
+    assert len(scheme.detect_batch([], **modality.about)) == 0
     if hasattr(scheme, "embed"):
         clean = [modality.clean(0), modality.clean(7)]
         for payloads in (message, [message, None]):
@@ -292,14 +315,14 @@ def test_a_batch_is_a_loop(modality, scheme, marked, message):
             together = scheme.embed_batch(clean, payloads)
             assert list(map(digest, together)) == [digest(scheme.embed(c, p)) for c, p in zip(clean, each, strict=True)]
     else:
-        together = scheme.sample_batch(3, message, rng=4)
-        assert digest(together[0]) == digest(scheme.sample(message, rng=4))
+        together = scheme.sample_batch(3, message, rng=4, **modality.about)
+        assert digest(together[0]) == digest(scheme.sample(message, rng=4, **modality.about))
 
 
 def test_media_stay_as_they_were(modality, scheme, marked, message):
     before = digest(marked)
-    scheme.detect(marked)
-    scheme.detect_batch([marked])
+    scheme.detect(marked, **modality.about)
+    scheme.detect_batch([marked], **modality.about)
     assert digest(marked) == before
     clean = np.array(modality.clean(7))
     before = digest(clean)
@@ -308,25 +331,25 @@ def test_media_stay_as_they_were(modality, scheme, marked, message):
     assert digest(clean) == before
 
 
-def test_profiles_round_trip(name, scheme, key, marked):
+def test_profiles_round_trip(name, scheme, key, marked, modality):
     profile = scheme.profile()
     copy = watermark.load(profile, key)
     assert copy.parameters == scheme.parameters
     assert copy.profile() == profile
-    assert copy.detect(marked) == scheme.detect(marked)
+    assert copy.detect(marked, **modality.about) == scheme.detect(marked, **modality.about)
     fields = json.loads(profile)
     assert (fields["scheme"], fields["version"], fields["key_id"]) == (name, 1, key.id)
 
 
 def test_many_threads_share_a_scheme(name, modality, key, marked, message):
     """From the first use on, when its tables are made."""
-    expected = watermark.load(name, key, **modality.parameters).detect(marked)
+    expected = watermark.load(name, key, **modality.parameters).detect(marked, **modality.about)
     expected_mark = digest(modality.mark(watermark.load(name, key, **modality.parameters), message, 1))
     shared = watermark.load(name, key, **modality.parameters)
 
     def use(number: int) -> bool:
         if number % 2:
-            return shared.detect(marked) == expected
+            return shared.detect(marked, **modality.about) == expected
         return digest(modality.mark(shared, message, 1)) == expected_mark
 
     with ThreadPoolExecutor(8) as pool:
@@ -335,10 +358,10 @@ def test_many_threads_share_a_scheme(name, modality, key, marked, message):
 
 def test_a_forked_child_detects(scheme, marked, message, modality, in_child, set_threads):
     set_threads(2)
-    expected = scheme.detect(marked)
+    expected = scheme.detect(marked, **modality.about)
 
     def work() -> list[Any]:
-        return [scheme.detect(marked).log10_p, digest(modality.mark(scheme, message, 0))]
+        return [scheme.detect(marked, **modality.about).log10_p, digest(modality.mark(scheme, message, 0))]
 
     assert in_child(work) == [expected.log10_p, digest(marked)]
 
@@ -346,11 +369,11 @@ def test_a_forked_child_detects(scheme, marked, message, modality, in_child, set
 def test_bad_media(modality, scheme, message):
     for media in modality.bad:
         with pytest.raises(MediaError):
-            scheme.detect(media)
+            scheme.detect(media, **modality.about)
         with pytest.raises(MediaError):
-            scheme.detect_batch([media])
+            scheme.detect_batch([media], **modality.about)
         with pytest.raises(MediaError):
-            scheme.detect_batch(iter([media]))
+            scheme.detect_batch(iter([media]), **modality.about)
         if hasattr(scheme, "embed"):
             with pytest.raises(MediaError):
                 scheme.embed(media, message)
@@ -377,7 +400,8 @@ def test_numbers_of_numpy_are_numbers(name, modality, key):
     assert numbers
     assert numpy.parameters == plain.parameters
     assert numpy.profile() == plain.profile()
-    assert numpy.detect(modality.mark(numpy, None, 1)) == plain.detect(modality.mark(plain, None, 1))
+    found = [scheme.detect(modality.mark(scheme, None, 1), **modality.about) for scheme in (plain, numpy)]
+    assert found[0] == found[1]
 
 
 def test_a_scheme_cannot_be_changed(scheme, key):
@@ -399,14 +423,14 @@ def test_the_secret_never_shows(name, modality, marked):
     secret = bytes(range(100, 132))
     ring = Keyring([Key.from_bytes(secret), Key.from_bytes(secret[::-1])])
     scheme = watermark.load(name, ring, **modality.parameters)
-    found = scheme.detect(marked)
+    found = scheme.detect(marked, **modality.about)
     shown = [repr(scheme), str(scheme), scheme.profile(), repr(found), json.dumps(found.to_dict()), str(found.details)]
     for value in (secret, secret[::-1]):
         for form in (value.hex(), base64.b64encode(value).decode(), repr(value)[2:-1], str(list(value))[1:-1]):
             assert not any(form in text for text in shown)
 
 
-def test_detections_go_into_json(scheme, marked, message):
-    found = json.loads(json.dumps(scheme.detect(marked).to_dict()))
+def test_detections_go_into_json(scheme, marked, message, modality):
+    found = json.loads(json.dumps(scheme.detect(marked, **modality.about).to_dict()))
     assert found["payload"] == message.hex()
     assert found["payload_ok"] is True

@@ -14,6 +14,7 @@ from watermark import CudaError, MediaError
 from watermark.ops import _native
 from watermark.ops.chacha import chacha20
 from watermark.ops.normal import pack_bits, signed_normal
+from watermark.ops.patch import patch_noise, patch_search
 from watermark.ops.sign_pad import sign_votes
 
 KEY, NONCE = np.arange(1, 9, dtype=np.uint32) * 0x01234567, np.array([1, 2, 3], np.uint32)
@@ -103,6 +104,37 @@ def test_gaussian_shading(key, shape):
     assert scheme.detect(z[2]).payload == b"user 7"
     noisy = (0.5 * z + 0.8 * on_device(np.random.default_rng(1).standard_normal(z.shape).astype(np.float32))).half()
     assert scheme.detect_batch(noisy) == scheme.detect_batch(noisy.cpu())
+
+
+@cuda
+@pytest.mark.parametrize(("rows", "patches", "width"), [(0, 3, 16), (1, 1, 4), (2, 9, 16), (19, 33, 20), (3, 8, 64)])
+@pytest.mark.parametrize("codes", [32, 128, 256])
+def test_patches(rows, patches, width, codes):
+    rng = np.random.default_rng(width)
+    code = rng.integers(0, codes, (rows, patches), np.uint8)
+    x = rng.standard_normal((rows, patches, width)).astype(np.float32)
+    expected = np.empty_like(x)
+    out = on_device(np.full_like(x, 9))
+    patch_noise(KEY, code, codes, expected)
+    patch_noise(KEY, code, codes, out)
+    assert np.array_equal(out.cpu().numpy().view(np.uint32), expected.view(np.uint32))
+    x[..., 0, :] *= 1e37
+    for found, wanted in zip(
+        patch_search(KEY, on_device(x), codes, 0.3), patch_search(KEY, x, codes, 0.3), strict=True
+    ):
+        assert np.array_equal(found, wanted)
+
+
+@cuda
+@pytest.mark.parametrize("shape", [(4, 64, 64), (16, 33, 20)])
+def test_seal(key, shape):
+    scheme = watermark.load("latent.seal", key, shape=shape)
+    content = np.random.default_rng(1).standard_normal((3, 256))
+    expected = scheme.sample_batch(3, content=content, rng=5)
+    z = scheme.sample_batch(3, content=on_device(content), rng=5, like=on_device(np.zeros(1, np.float32)))
+    assert np.array_equal(z.cpu().numpy().view(np.uint32), expected.view(np.uint32))
+    noisy = 0.5 * z + 0.8 * on_device(np.random.default_rng(1).standard_normal(z.shape).astype(np.float32))
+    assert scheme.detect_batch(noisy, content=content) == scheme.detect_batch(noisy.cpu(), content=content)
 
 
 @cuda

@@ -17,7 +17,7 @@ from watermark.prf import seed
 from watermark.scheme import Scheme, each, per_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,11 +115,15 @@ class LatentScheme(Scheme):
             PayloadError: A message does not fit, or their number is not `rows`.
             ParameterError: `rows` is not 0 to 2^24, or `rng` or `like` is of an unknown type.
         """
+        return self._sampled(self._fill, rows, payload, rng, like)
+
+    def _sampled(self, fill: Callable[..., None], rows: int, payload: Any, rng: Any, like: Any) -> Any:
+        """What `sample_batch` returns, written by `fill`, which takes what `_fill` takes."""
         rows = whole(rows, "the number of latents", 0, _MAX_ROWS)
         payloads = per_row(payload, rows)
         one_payload = not isinstance(payload, (list, tuple))
         out = _empty_like(like, (rows, math.prod(self.shape)))
-        self._fill(out, payloads, one_payload, seed(rng).key_words)
+        fill(out, payloads, one_payload, seed(rng).key_words)
         return out.reshape(rows, *self.shape)
 
     def detect_batch(self, items: Any) -> Detections:
@@ -131,7 +135,7 @@ class LatentScheme(Scheme):
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
         """
-        return Detections.of(self._verdicts(_rows(items, self.shape, batch=True)), self.name)
+        return Detections.of(self._verdicts(self._read, items, batch=True), self.name)
 
     def detect(self, media: Any) -> Detection:
         """The verdict on one latent.
@@ -142,11 +146,12 @@ class LatentScheme(Scheme):
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
         """
-        return self._verdicts(_rows(media, self.shape, batch=False))[0]
+        return self._verdicts(self._read, media, batch=False)[0]
 
-    def _verdicts(self, z: Any) -> list[Detection]:
-        seen = self._observe(z)
-        by_key = [self._read(tables, seen, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
+    def _verdicts(self, read: Callable[..., list[Detection]], latents: Any, *, batch: bool) -> list[Detection]:
+        """Verdicts by `read`, which takes what `_read` takes, on one latent or a batch of them."""
+        seen = self._observe(_rows(latents, self.shape, batch=batch))
+        by_key = [read(tables, seen, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
         return [over_keys(row) for row in zip(*by_key, strict=True)]
 
 

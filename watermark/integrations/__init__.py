@@ -1,0 +1,1 @@
+"""Adapters to models and frameworks: the only part of the library that holds a model."""
