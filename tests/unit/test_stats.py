@@ -166,7 +166,7 @@ def test_message_bound_holds_for_all_signs():
     assert log_rademacher_message(100.0, math.log(4)) == pytest.approx(math.log(4) - 100)
 
 
-@pytest.mark.parametrize(("trials", "rate"), [(1, 0.5), (7, 0.3), (100, 0.0097), (1024, 0.062), (2000, 0.9)])
+@pytest.mark.parametrize(("trials", "rate"), [(1, 0.5), (7, 0.3), (100, 0.0097), (400, 0.062), (300, 0.9)])
 def test_binomial_tail_against_exact_sums(trials, rate):
     q = Fraction(rate)
     terms = [math.comb(trials, k) * q**k * (1 - q) ** (trials - k) for k in range(trials + 1)]

@@ -1,1 +1,1 @@
-"""Adapters to models and frameworks: the only part of the library that holds a model."""
+"""Thin adapters to models and other libraries, one file each: the only part that holds a model. Each needs an extra."""
