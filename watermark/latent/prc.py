@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from watermark.key import Key
 
-_DEGREE = {"robust": 3, "hardened": 6}
+_DEGREE = {"robust": 3, "hardened": 7}
 _FRESH_BITS, _TAG_BITS = 128, 64
 _SHARE_OF_TAG = 2.0**-10  # of alpha; the syndrome test has the rest
 _GATE = math.log(0.1)  # decoding is tried below this p of the syndrome test
@@ -49,7 +49,7 @@ class PrcParameters:
     Attributes:
         shape: Shape of one latent, such as (4, 64, 64).
         payload_bits: Net message bits, 0 to 4096.
-        preset: "robust" (t = 3) or "hardened" (t = 6): how many coordinates a parity check has. Fewer survive more
+        preset: "robust" (t = 3) or "hardened" (t = 7): how many coordinates a parity check has. Fewer survive more
             noise, more resist cryptanalysis; see `Prc.security_bits`.
         t: Coordinates of a check, 3 to 8, in place of the preset's.
         subkeys: 1 to 1024 keys that rotate: every latent is marked under one of them, chosen at random, and the

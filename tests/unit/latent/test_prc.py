@@ -193,11 +193,10 @@ def test_security_is_stated_for_the_parameters(key):
     assert [load(t=t).latents_per_subkey for t in (3, 4)] == [11, 23]
     bits = [load(t=t).security_bits for t in (3, 4, 5, 6, 7, 8)]
     assert bits == sorted(bits)
-    assert load(preset="hardened").security_bits == bits[3] >= 30
-    assert load(preset="hardened", shape=(4, 128, 128)).security_bits > bits[3]
-    half, n, r = 3, 16_384, load(t=6)._checks
-    part = round(n * r ** (-1 / 6))  # holds one check of six coordinates, on average
-    assert bits[3] == pytest.approx(math.log2(math.comb(part, half)), abs=1)
+    assert load(preset="hardened").security_bits == bits[4] >= 40
+    assert load(preset="hardened", shape=(4, 128, 128)).security_bits > bits[4]
+    part = round(16_384 * load(t=7)._checks ** (-1 / 7))  # holds one check of seven coordinates, on average
+    assert bits[4] == pytest.approx(math.log2(math.comb(part, 4)), abs=1)
 
 
 @pytest.mark.parametrize(("checks", "degree"), [(15_000, 3), (15_000, 6), (800, 4), (250_000, 3)])
