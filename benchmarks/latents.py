@@ -71,7 +71,9 @@ def key(options: argparse.Namespace, number: int) -> watermark.Key:
 
 def measure(options: argparse.Namespace, degrees: float, level: float) -> dict[str, Any]:
     """One row: all keys at one noise level and angle."""
-    log10_p, exact = [], 0
+    log10_p: list[float] = []
+    alone: list[float] = []  # the syndrome test of latent.prc, without decoding
+    exact = 0
     for number in range(options.keys):
         scheme = watermark.load(options.scheme, key(options, number), **options.parameters)
         trials = (number + 1) * options.trials // options.keys - number * options.trials // options.keys
@@ -81,19 +83,15 @@ def measure(options: argparse.Namespace, degrees: float, level: float) -> dict[s
         noisy = (math.sqrt(1 - level**2) * z + level * rng.standard_normal(z.shape)).astype(np.float32)
         found = scheme.detect_batch(turned(noisy, degrees))
         log10_p += found.log10_p.tolist()
+        alone += [item.details["syndrome_log10_p"] for item in found if "syndrome_log10_p" in item.details]
         read = zip(found.payload, found.payload_ok, messages, strict=True)
         exact += sum(bool(ok) and payload == sent for payload, ok, sent in read)
-    detected = sum(p <= math.log10(FPR) for p in log10_p)
-    return {
-        "degrees": degrees,
-        "s": level,
-        "trials": options.trials,
-        "detected": detected,
-        "detected_interval": wilson(detected, options.trials),
-        "exact": exact,
-        "exact_interval": wilson(exact, options.trials),
-        "median_log10_p": float(np.median(log10_p)),
-    }
+    counts = {"detected": sum(p <= math.log10(FPR) for p in log10_p), "exact": exact}
+    if alone:
+        counts["syndrome"] = sum(p <= math.log10(FPR) for p in alone)
+    intervals = {f"{what}_interval": wilson(count, options.trials) for what, count in counts.items()}
+    row = {"degrees": degrees, "s": level, "trials": options.trials, **counts, **intervals}
+    return row | {"median_log10_p": float(np.median(log10_p))}
 
 
 def message(scheme: Any, rng: np.random.Generator) -> bytes:
@@ -117,14 +115,14 @@ def turned(latents: np.ndarray, degrees: float) -> np.ndarray:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The results in Markdown."""
-    lines = [
-        f"| rotation | s | detected at {FPR:g} | 95 % | exact message | 95 % | median log10 p |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = {"detected": f"detected at {FPR:g}", "exact": "exact message", "syndrome": "by the syndrome test alone"}
+    titles = {what: title for what, title in titles.items() if what in rows[0]}
+    heads = ["rotation", "s", *(head for title in titles.values() for head in (title, "95 %")), "median log10 p"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in rows:
         rates = " | ".join(
             f"{row[what]} / {row['trials']} | {100 * low:.1f} to {100 * high:.1f} %"
-            for what, (low, high) in ((w, row[f"{w}_interval"]) for w in ("detected", "exact"))
+            for what, (low, high) in ((what, row[f"{what}_interval"]) for what in titles)
         )
         lines.append(f"| {row['degrees']:g} | {row['s']:g} | {rates} | {row['median_log10_p']:.1f} |")
     return "\n".join(lines)
