@@ -195,6 +195,30 @@ def test_pictures_of_every_pipeline_are_marked_and_found(pipeline, scheme, keys)
     assert not marked.detect(plain).detected(1e-3).any()
 
 
+SMALL = {  # parameters for latents of 4 x 16 x 16
+    "latent.gaussian_shading": {"payload_bits": 32},
+    "latent.prc": {"payload_bits": 32},
+    "latent.ring_id": {"radius": 6},
+    "latent.seal": {"dimension": 4, "salt_bits": 2},
+    "latent.tree_ring": {"radius": 6},
+}
+
+
+@pytest.mark.parametrize("name", [info.name for info in watermark.schemes() if info.modality == "latent"])
+def test_every_latent_scheme(prompted, key, keys, name):
+    content = {"a cat": [1.0, 2, 3, 4], "a dog": [4.0, -3, 2, -1]}
+    embed = None if name != "latent.seal" else lambda item: content[item if isinstance(item, str) else "a dog"]
+    inverter = Inverter.for_pipeline(prompted, steps=STEPS)
+    marked, other = (
+        MarkedPipeline(prompted, watermark.load(name, k, shape=(4, 16, 16), **SMALL[name]), embed, inverter=inverter)
+        for k in (key, keys(1))
+    )
+    images = marked(["a cat", "a dog"], num_inference_steps=STEPS, guidance_scale=1.0, generator=generator()).images
+    found = marked.detect(images).detected(1e-5)
+    assert found.tolist() == [name != "latent.seal", True]  # the pictures are said to show a dog
+    assert not other.detect(images).detected(1e-3).any()
+
+
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 def test_every_output_type_is_read(marked, kind):
     images = marked(
