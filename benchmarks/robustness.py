@@ -459,7 +459,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     quality = results["quality"]
     fidelity = "; ".join(
         f"{name} mean {quality[key]['mean']:.{digits}f}, lowest {quality[key]['lowest']:.{digits}f}"
-        for name, key, digits in (("PSNR in dB:", "psnr_db", 2), ("SSIM:", "ssim", 4))
+        for name, key, digits in (("PSNR in dB:", "psnr_db", 2), ("SSIM of RGB:", "ssim", 4))
         if key in quality
     )
     wrong = sum(entry["false_payloads"] for entry in results["edits"])
@@ -519,11 +519,12 @@ def psnr(original: Picture, marked: Picture) -> float:
 
 
 def ssim(original: Picture, marked: Picture) -> float | None:
-    """Structural similarity of luma with the settings of Wang et al. (2004); None without scikit-image."""
+    """Structural similarity of RGB, its mean over channels, as Wang et al. (2004) set it; None without scikit-image."""
     if structural_similarity is None:
         return None
-    luma = [np.asarray(picture.convert("L")) for picture in (original, marked)]
-    return float(structural_similarity(*luma, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    both = [np.asarray(picture.convert("RGB")) for picture in (original, marked)]
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(*both, channel_axis=2, **settings))
 
 
 def spread(numbers: list[float], worst: Callable[[list[float]], float]) -> dict[str, float]:

@@ -140,7 +140,7 @@ class SpectralMark(MediaScheme):
         name="image.spectral",
         modality="image",
         null="bound",
-        fixed_key=FixedKey(1.0, 1.0, "Kodak photos and wallpapers, 85 pictures x 60 keys: benchmarks/null.py"),
+        fixed_key=FixedKey(1.0, 1.0, "Kodak photos and wallpapers, 85 pictures x 100 keys: benchmarks/null.py"),
         distortion_free=False,
         payload="0 to 128 bits",
         security_bits=256,
