@@ -49,6 +49,11 @@ class Prf:
         """The ChaCha20 key as 8 words, for kernels that draw for themselves."""
         return self._words
 
+    def child(self, material: Prf | bytes) -> Prf:
+        """The random function of this key and of what else it shall depend on (HMAC-SHA-256)."""
+        octets = material.key_words.tobytes() if isinstance(material, Prf) else material
+        return Prf(hmac.digest(self._words.tobytes(), octets, "sha256"))
+
     def words(self, count: int, *, stream: int = 0) -> NDArray[np.uint32]:
         """Uniform 32-bit words: uint32 of shape (count,)."""
         nonce = np.array([0, stream & 0xFFFFFFFF, stream >> 32], np.uint32)

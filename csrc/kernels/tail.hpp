@@ -1,4 +1,4 @@
-// Tail of a weighted Rademacher sum (see watermark.stats.log_rademacher_tail). Needs exp, log and erfc, so devices agree
+// Tail of a weighted Rademacher sum (see watermark/ops/parity.py). Needs exp, log and erfc, so devices agree
 // to rounding only.
 #pragma once
 #include <math.h>
@@ -34,21 +34,36 @@ struct RademacherSum {
     return k;
   }
 
+  // Half the step of the lattice of the sums: the greatest common divisor of the weights, from the heaviest down. What is
+  // left of them is passed over if its spread is below the divisor so far: it does not fill the gaps of the lattice.
+  WM_INLINE int half_step(double variance) const {
+    int step = 0;
+    for (int l = levels - 1; l >= 0; --l) {
+      const double a = values[l], n = counts[l] + counts[levels + l];
+      if (n == 0.0 || values[l] == 0) continue;
+      int divisor = step, other = values[l];
+      while (other) {
+        const int rest = divisor % other;
+        divisor = other, other = rest;
+      }
+      if (step && divisor < step && variance < static_cast<double>(step) * step) break;
+      step = divisor;
+      variance -= n * a * a;
+    }
+    return step;
+  }
+
   // ln P(S >= total) with its total in the counts; *score gets total / standard deviation.
   WM_INLINE double log_tail(double* score) const {
     double total = 0.0, least = 0.0, variance = 0.0, fourth = 0.0;
-    int step = 0;  // half of the lattice's: the greatest common divisor of the values in use
     for (int l = 0; l < levels; ++l) {
       const double a = values[l], n = counts[l] + counts[levels + l];
       total += a * (counts[l] - counts[levels + l]);
       least -= n * a;
       variance += n * a * a;
       fourth += n * a * a * a * a;
-      for (int other = n > 0.0 ? values[l] : 0; other;) {
-        const int rest = step % other;
-        step = other, other = rest;
-      }
     }
+    const int step = half_step(variance);
     *score = variance > 0.0 ? total / sqrt(variance) : 0.0;
     if (total == least) return 0.0;
     const bool few = variance * variance < 50.0 * fourth;  // too few summands matter: a Chernoff bound
@@ -78,7 +93,7 @@ struct RademacherSum {
       if (lower) return 0.0;
       log_p = -0.5 * w * w - 0.91893853320467274 + log(mills + correction);
     }
-    log_p += 9.9950033308342e-4;  // ln 1.001: more than the error of the approximation
+    log_p += 2.995508979798478e-3;  // ln 1.003: more than the error of the approximation
     return log_p < 0.0 ? log_p : 0.0;
   }
 };

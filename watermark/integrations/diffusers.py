@@ -59,6 +59,10 @@ class MarkedPipeline:
     ) -> None:
         if not isinstance(scheme, LatentScheme):
             raise ParameterError(f"a pipeline is marked by a latent scheme, such as latent.gaussian_shading: {scheme}")
+        takes_content = "content" in inspect.signature(scheme.sample_batch).parameters
+        if takes_content != (embed is not None):
+            needs = "is bound to content: pass embed=" if takes_content else "is not bound to content: leave embed out"
+            raise ParameterError(f"{scheme.name} {needs}")
         self.pipe = pipe
         self.embed = embed
         self.inverter = Inverter.for_pipeline(pipe) if inverter is None else inverter
@@ -152,7 +156,7 @@ class MarkedPipeline:
         scheme = self._scheme(height, width)
         bound = {}
         if self.embed is not None:
-            bound["content"] = np.repeat(np.stack([self.embed(prompt) for prompt in prompts]), copies, axis=0)
+            bound["content"] = np.repeat(_vectors(self.embed, prompts), copies, axis=0)
         device = self.pipe._execution_device
         like = torch.empty(0, device=device if device.type == "cuda" else "cpu")
         if isinstance(rng, list):
@@ -171,7 +175,7 @@ class MarkedPipeline:
 
     def _detect(self, size: tuple[int, int], images: list[Any]) -> Detections:
         z = self.inverter.invert(images, height=size[0], width=size[1])
-        bound = {} if self.embed is None else {"content": np.stack([self.embed(image) for image in images])}
+        bound = {} if self.embed is None else {"content": _vectors(self.embed, images)}
         return self._scheme(*size).detect_batch(z if z.is_cuda else z.cpu(), **bound)
 
     def _scheme(self, height: int, width: int) -> LatentScheme:
@@ -180,6 +184,11 @@ class MarkedPipeline:
         if shape not in self._schemes:
             self._schemes[shape] = next(iter(self._schemes.values())).with_shape(shape)
         return self._schemes[shape]
+
+
+def _vectors(embed: Callable[[Any], Any], items: list[Any]) -> np.ndarray[Any, Any]:
+    """Content vectors, one per row, from an embedder that gives arrays, tensors or lists."""
+    return np.stack([torch.as_tensor(embed(item)).detach().double().cpu().numpy().ravel() for item in items])
 
 
 def _prompts(given: dict[str, Any]) -> list[Any]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.detection import Detection, Detections, over_keys
 from watermark.errors import CudaError, MediaError, ParameterError
-from watermark.prf import seed
+from watermark.prf import Prf, seed
 from watermark.scheme import Scheme, each, per_row
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class LatentScheme(Scheme):
     `sample` gives float32 noise that a diffusion model takes as it is, `detect` reads an inverted latent. Over the key
     a sample has the law N(0, 1)^n, unless the scheme says otherwise; what differs is who can tell.
     """
+
+    @cached_property
+    def _randomness(self) -> Prf:
+        return self.key.derive("latent/1/randomness")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,7 +128,8 @@ class LatentScheme(Scheme):
         payloads = per_row(payload, rows)
         one_payload = not isinstance(payload, (list, tuple))
         out = _empty_like(like, (rows, math.prod(self.shape)))
-        fill(out, payloads, one_payload, seed(rng).key_words)
+        # Keyed, too: whoever knows a seed that was published with its picture must not know the sizes of the noise.
+        fill(out, payloads, one_payload, self._randomness.child(seed(rng)).key_words)
         return out.reshape(rows, *self.shape)
 
     def detect_batch(self, items: Any) -> Detections:

@@ -20,7 +20,7 @@ from watermark._values import whole
 from watermark.detection import Detection
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
-from watermark.latent.prc_code import Code, base_size
+from watermark.latent.prc_code import Code, base_size, flips_of
 from watermark.ops._native import is_cuda
 from watermark.ops.normal import signed_normal
 from watermark.payload import Frame
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     from watermark.key import Key
 
-_DEGREE = {"robust": 3, "hardened": 7}
+_DEGREE = {"robust": 3, "hardened": 8}
 _FRESH_BITS, _TAG_BITS = 128, 64
+_LEAST = 320  # information bits: from fewer, an attacker could solve for all of them
 _SHARE_OF_TAG = 2.0**-10  # of alpha; the syndrome test has the rest
 _GATE = math.log(0.1)  # decoding is tried below this p of the syndrome test
 _ROWS = 256  # latents sampled at a time
@@ -49,7 +50,7 @@ class PrcParameters:
     Attributes:
         shape: Shape of one latent, such as (4, 64, 64).
         payload_bits: Net message bits, 0 to 4096.
-        preset: "robust" (t = 3) or "hardened" (t = 7): how many coordinates a parity check has. Fewer survive more
+        preset: "robust" (t = 3) or "hardened" (t = 8): how many coordinates a parity check has. Fewer survive more
             noise, more resist cryptanalysis; see `Prc.security_bits`.
         t: Coordinates of a check, 3 to 8, in place of the preset's.
         subkeys: 1 to 1024 keys that rotate: every latent is marked under one of them, chosen at random, and the
@@ -85,36 +86,42 @@ class PrcParameters:
     @property
     def information(self) -> int:
         """Information bits of the code: fresh ones, tag and message."""
-        return _FRESH_BITS + _TAG_BITS + Frame(self.payload_bits, checksum=False).size
+        return max(_LEAST, _FRESH_BITS + _TAG_BITS + Frame(self.payload_bits, checksum=False).size)
+
+    @property
+    def fresh(self) -> int:
+        """Fresh random bits: 128, and more beside a short message."""
+        return self.information - _TAG_BITS - Frame(self.payload_bits, checksum=False).size
 
 
 class _SubKey:
-    """The secrets of one sub-key: its code, and the encryption of what the code carries."""
+    """The secrets of one sub-key: its code, made when it is first needed, and the encryption of what it carries."""
 
     def __init__(self, key: Key, label: str, elements: int, parameters: PrcParameters) -> None:
-        self.code = Code(key.derive(f"{label}/code"), elements, parameters.information, parameters.degree)
-        self._cipher = key.derive(f"{label}/cipher").key_words.tobytes()
-        self._tag = key.derive(f"{label}/tag").key_words.tobytes()
+        self._prf = key.derive(f"{label}/code")
+        self._elements, self._parameters = elements, parameters
+        self._cipher, self._tag = key.derive(f"{label}/cipher"), key.derive(f"{label}/tag")
 
-    def seal(self, fresh: bytes, message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Fresh bits, encrypted tag and encrypted message, as bits."""
-        tag = self._tag_of(fresh, message)
-        plain = np.concatenate([np.unpackbits(np.frombuffer(tag, np.uint8)), message])
-        return np.concatenate([np.unpackbits(np.frombuffer(fresh, np.uint8)), plain ^ self._stream(fresh, plain.size)])
+    @cached_property
+    def code(self) -> Code:
+        return Code(self._prf, self._elements, self._parameters.information, self._parameters.degree)
+
+    def seal(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fresh bits, encrypted tag and encrypted message."""
+        plain = np.concatenate([self._tag_of(fresh, message), message])
+        return np.concatenate([fresh, plain ^ self._stream(fresh, plain.size)])
 
     def unseal(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """The message bits, if the tag is theirs."""
-        fresh = np.packbits(bits[:_FRESH_BITS]).tobytes()
-        plain = bits[_FRESH_BITS:] ^ self._stream(fresh, bits.size - _FRESH_BITS)
-        message = plain[_TAG_BITS:]
-        genuine = hmac.compare_digest(np.packbits(plain[:_TAG_BITS]).tobytes(), self._tag_of(fresh, message))
-        return message if genuine else None
+        fresh, sealed = np.split(bits, [self._parameters.fresh])
+        tag, message = np.split(sealed ^ self._stream(fresh, sealed.size), [_TAG_BITS])
+        return message if hmac.compare_digest(tag.tobytes(), self._tag_of(fresh, message).tobytes()) else None
 
-    def _stream(self, fresh: bytes, count: int) -> NDArray[np.uint8]:
-        return Prf(hmac.digest(self._cipher, fresh, "sha256")).bits(count)
+    def _stream(self, fresh: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+        return self._cipher.child(np.packbits(fresh).tobytes()).bits(count)
 
-    def _tag_of(self, fresh: bytes, message: NDArray[np.uint8]) -> bytes:
-        return hmac.digest(self._tag, fresh + np.packbits(message).tobytes(), "sha256")[: _TAG_BITS // 8]
+    def _tag_of(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self._tag.child(np.packbits(fresh).tobytes() + np.packbits(message).tobytes()).bits(_TAG_BITS)
 
 
 class Prc(LatentScheme):
@@ -133,29 +140,36 @@ class Prc(LatentScheme):
         fixed_key=FixedKey(1.0, 1.0, "iid normal latents, on which every key has one law: benchmarks/null.py"),
         distortion_free=True,
         payload="0 to 4096 bits",
-        security_bits=17,
+        security_bits=12,
     )
     Parameters = PrcParameters
     parameters: PrcParameters
 
     @property
     def security_bits(self) -> int:
-        """Logarithm to base 2 of the steps of the best attack known on undetectability, for these parameters.
+        """Logarithm to base 2 of the steps of the best attack known that needs few latents, for these parameters.
 
-        It looks for one sparse check: of random coordinates, so many that they hold one, it joins all sums of t/2 that
-        agree on some twenty latents or more, C(f n, ceil(t/2)) with f = r^(-1/t).
+        It looks for one sparse check among sums of coordinates that agree on some twenty exact latents or more. Any two
+        lists of sums of t/2 coordinates make C(n, t) / r pairs per check, so one needs lists of (C(n, t) / r)^(1/2).
         """
-        half = -(-self.parameters.degree // 2)
-        return int(_log2_choose(self._elements, half) - half / self.parameters.degree * math.log2(self._checks))
+        return int((_log2_choose(self._elements, self.parameters.degree) - math.log2(self._checks)) / 2)
 
     @property
     def latents_per_subkey(self) -> int:
-        """Latents that tell nothing about a sub-key, whatever the effort: log2 C(n, t) - 2 log2 r, rounded down.
+        """Latents from which counting apparent checks, without bound on effort, gets one standard deviation.
 
-        With fewer, chance makes as many apparent checks as there are true ones. A statistical bound, not a
-        computational one; beyond it, undetectability rests on `security_bits`.
+        log2 C(n, t) - 2 log2 r, rounded down. Beyond it, undetectability rests on `security_bits`.
         """
         return max(0, int(_log2_choose(self._elements, self.parameters.degree) - 2 * math.log2(self._checks)))
+
+    @property
+    def latents_in_pairs(self) -> int:
+        """Exact latents of one sub-key from which a test of all pairs of latents gets one standard deviation.
+
+        (2 C(n, t))^(1/2) / r. It adds up what all checks do to the products of two latents, without finding any; errors
+        of signs make it need more latents, but not more time for each.
+        """
+        return math.ceil(2 ** ((1 + _log2_choose(self._elements, self.parameters.degree)) / 2) / self._checks)
 
     @property
     def fingerprint(self) -> str:
@@ -184,21 +198,19 @@ class Prc(LatentScheme):
         messages = [self._frame.encode(payload) for payload in distinct]
         random = Prf(noise.tobytes())
         subkeys = self._tables[0]
-        flips = subkeys[0].code.flips
+        flips, fresh = flips_of(self._elements), self.parameters.fresh
         for first in range(0, len(out), _ROWS):
             rows = range(first, min(first + _ROWS, len(out)))
-            # Streams below 2^32 give the magnitudes.
-            words = np.stack([random.words(5 + flips, stream=2**32 + row) for row in rows])
+            sent = [messages[0 if one_payload else row] for row in rows]
+            # Of row and message, so that a seed that is used again meets another message with other bits.
+            draws = [random.child(b"%d/" % row + bits.tobytes()) for row, bits in zip(rows, sent, strict=True)]
+            words = np.stack([draw.words(1 + flips) for draw in draws])
             chosen = (words[:, 0].astype(np.uint64) * np.uint64(len(subkeys))) >> np.uint64(32)
             signs = np.empty((len(rows), -(-self._elements // 32)), np.uint32)
             for i in np.unique(chosen).tolist():
                 mine = np.flatnonzero(chosen == i)
-                fresh = words[mine, 1:5].astype("<u4")
-                bits = [
-                    subkeys[i].seal(f.tobytes(), messages[0 if one_payload else first + row])
-                    for row, f in zip(mine.tolist(), fresh, strict=True)
-                ]
-                signs[mine] = subkeys[i].code.signs(np.stack(bits), words[mine, 5:])
+                bits = np.stack([subkeys[i].seal(draws[row].bits(fresh, stream=1), sent[row]) for row in mine.tolist()])
+                signs[mine] = subkeys[i].code.signs(bits, words[mine, 1:])
             signed_normal(noise, first, signs, out[first : rows.stop])
 
     def _read(self, tables: tuple[_SubKey, ...], z: Any, key_id: str) -> list[Detection]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,7 @@ FLIPPED = 1 / 600
 _PASSES, _PATIENCE = 100, 4
 _OUTER_WEIGHT = 3  # outer parities per information bit
 _SIGMAS = 2.5  # the noise for which the decoder is made moves the syndrome test by so many standard deviations
+_SCRATCH = 1 << 28  # messages of latents that are decoded together, at most
 _TOP = 2047  # weight of the top level
 
 
@@ -172,10 +174,10 @@ class Code:
         parity.extend_code(inner, words)
         return words[:, :-1]
 
-    @cached_property
+    @property
     def reader(self) -> Reader:
         """Tables for reading."""
-        return Reader(len(self.inner), self.degree)
+        return _reader(len(self.inner), self.degree)
 
     def _tables(self, z: Any) -> _Tables:
         """What reading needs, where z lies; copies on devices are kept."""
@@ -205,9 +207,13 @@ class Code:
     def decode(self, z: Any, scales: Any) -> NDArray[np.uint8]:
         """The information bits that belief propagation finds: uint8 of shape (rows, k)."""
         t = self._tables(z)
-        odds, _ = parity.beliefs(z, t.pad, scales, t.odds, t.outer, t.inner, _PASSES, _PATIENCE)
-        found = odds[:, t.order]
-        bits: NDArray[np.uint8] = np.signbit(found.cpu().numpy() if is_cuda(z) else found).astype(np.uint8)
+        bits = np.empty((len(z), self.information), np.uint8)
+        step = max(1, _SCRATCH // (math.prod(t.outer.shape) + math.prod(t.inner.shape)))
+        for first in range(0, len(z), step):
+            part = slice(first, first + step)
+            odds, _ = parity.beliefs(z[part], t.pad, scales[part], t.odds, t.outer, t.inner, _PASSES, _PATIENCE)
+            found = odds[:, t.order]
+            bits[part] = np.signbit(found.cpu().numpy() if is_cuda(z) else found)
         return bits
 
     def signs(self, bits: NDArray[np.uint8], random: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -215,7 +221,7 @@ class Code:
 
         Args:
             bits: uint8 of shape (rows, k), 0 or 1.
-            random: uint32 of shape (rows, `flips`): where the code words are falsified.
+            random: uint32 of shape (rows, `flips_of`): where the code words are falsified.
 
         Returns:
             uint32 of shape (rows, ceil(n / 32)), 1 for minus.
@@ -227,11 +233,6 @@ class Code:
         np.bitwise_xor.at(words, (plane[:, None], flipped), bit[:, None])
         return np.stack([pack_bits(words[plane[i]] & bit[i]) for i in row]) ^ self.pad
 
-    @property
-    def flips(self) -> int:
-        """Falsified code bits of a latent."""
-        return round(FLIPPED * self.coordinates)
-
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all tables, in hexadecimal: equal wherever the key is expanded alike."""
@@ -241,9 +242,19 @@ class Code:
         return digest.hexdigest()
 
 
+@lru_cache(maxsize=32)
+def _reader(checks: int, degree: int) -> Reader:
+    return Reader(checks, degree)
+
+
 def base_size(information: int) -> int:
     """Information bits and outer parities."""
     return information + -(-information // 4)
+
+
+def flips_of(coordinates: int) -> int:
+    """Falsified code bits of a latent."""
+    return round(FLIPPED * coordinates)
 
 
 def _too_close(checks: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -127,7 +127,7 @@ def rademacher_tail(counts: Any, values: Any) -> tuple[Any, Any]:
     """Tail of the sum of weighted signs, if they are fair coins, given the weights.
 
     The sum has ``counts[:, l]`` summands ``+values[l]`` and ``counts[:, levels + l]`` summands ``-values[l]``. Its tail
-    is the saddle-point approximation of Lugannani and Rice on the lattice of the sums, times 1.001, which is more than
+    is the saddle-point approximation of Lugannani and Rice on the lattice of the sums, times 1.003, which is more than
     its error; a Chernoff bound where fewer than 50 summands matter.
 
     Args:
@@ -274,6 +274,18 @@ def _polynomial(coefficients: NDArray[np.float32], x: NDArray[np.float32]) -> ND
     return value
 
 
+def _half_step(count: NDArray[np.float64], a: NDArray[np.float64], variance: float) -> float:
+    """Half the step of the lattice: the greatest common divisor of the weights, but for light ones of small spread."""
+    step = 0
+    for level in np.flatnonzero((count > 0) & (a > 0))[::-1].tolist():
+        divisor = math.gcd(step, int(a[level]))
+        if step and divisor < step and variance < step**2:
+            break
+        step = divisor
+        variance -= float(count[level] * a[level] ** 2)
+    return float(step)
+
+
 def _tail(plus: NDArray[np.int32], minus: NDArray[np.int32], a: NDArray[np.float64]) -> tuple[float, float]:
     count = (plus + minus).astype(np.float64)
     total, variance = float(a @ (plus - minus)), float(count @ a**2)
@@ -282,7 +294,7 @@ def _tail(plus: NDArray[np.int32], minus: NDArray[np.int32], a: NDArray[np.float
     score, few = total / math.sqrt(variance), variance**2 < 50 * float(count @ a**4)
     if few and total <= 0:
         return score, 0.0
-    step = float(np.gcd.reduce(a[count > 0].astype(np.int64)))
+    step = _half_step(count, a, variance)
     x = total if few else abs(total - step)
     u = x / variance
     for _ in range(200):
@@ -301,4 +313,4 @@ def _tail(plus: NDArray[np.int32], minus: NDArray[np.int32], a: NDArray[np.float
     log_p = math.log(mills + (1 / v - 1 / w if w > 1e-4 else 0.0)) - w * w / 2 - math.log(root)
     if total < step:
         return score, math.log1p(-0.95 * math.exp(log_p)) if w < 25 else 0.0
-    return score, min(0.0, log_p + math.log(1.001))
+    return score, min(0.0, log_p + math.log(1.003))

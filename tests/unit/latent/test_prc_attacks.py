@@ -62,15 +62,34 @@ def test_joins_find_the_checks_of_three_and_four(key, t):
 
 @pytest.mark.parametrize("t", [3, 4])
 def test_one_check_costs_what_security_bits_says(keys, t):
-    """Random coordinates that hold one check on average: the join over them is the attack that the figure counts."""
-    held, part = 0, 0
+    """Two random lists of sums, each of as many as the figure counts, agree in about one true check."""
+    hits = 0
     for number in range(20):
         prc = watermark.load("latent.prc", keys(number), shape=SHAPE, payload_bits=0, t=t)
-        part = round(ELEMENTS * prc._checks ** (-1 / t))
-        mine = set(np.random.default_rng(number).choice(ELEMENTS, part, replace=False).tolist())
-        held += sum(mine.issuperset(check) for check in checks_of(prc))
-        assert prc.security_bits == pytest.approx(math.log2(math.comb(part, -(-t // 2))), abs=1.1)
-    assert 0.4 < held / 20 < 2.5
+        size = round(math.sqrt(math.comb(ELEMENTS, t) / prc._checks))
+        assert prc.security_bits == int(math.log2(size))
+        words, checks, rng = words_of(prc), checks_of(prc), np.random.default_rng(number)
+        lists = [rng.random((size, ELEMENTS), np.float32).argpartition(n, axis=1)[:, :n] for n in (-(-t // 2), t // 2)]
+        left, right = (np.bitwise_xor.reduce(words[chosen], axis=1) for chosen in lists)
+        for i in np.flatnonzero(np.isin(left, right)):
+            for j in np.flatnonzero(right == left[i]):
+                hits += tuple(sorted({*lists[0][i].tolist(), *lists[1][j].tolist()})) in checks
+    assert 0.4 < hits / 20 < 2.5
+
+
+def test_all_pairs_of_latents_tell_checks_of_three_from_noise(key):
+    """No check is found, but their sum shows: with `latents_in_pairs` latents one standard deviation, then linearly."""
+    scores, expected = {}, {}
+    for t in (3, 4):
+        prc = watermark.load("latent.prc", key, shape=(4, 32, 32), payload_bits=0, t=t)
+        x = np.sign(prc.sample_batch(600, rng=1).reshape(600, -1)).astype(np.float64)
+        n = x.shape[1]
+        products = (x @ x.T)[np.triu_indices(600, 1)]
+        triples = (products**3 - (3 * n - 2) * products) / 6
+        scores[t] = triples.sum() / math.sqrt(products.size * math.comb(n, 3))
+        expected[t] = 600 / prc.latents_in_pairs
+    assert scores[3] == pytest.approx(expected[3], rel=0.5)
+    assert abs(scores[4]) < 4
 
 
 def test_hardened_keys_have_nothing_that_joins_of_four_find(key):

@@ -54,7 +54,7 @@ def test_a_sample_by_hand(scheme, key, content):
     """From the reference kernels and the formulas, without the scheme's own code."""
     weights, noise, masks = secrets(key)
     v = np.rint(8192 * content / np.linalg.norm(content)).astype(np.int16)[None]
-    salt = watermark.prf.seed(3).words(1)[0] % 256
+    salt = key.derive("latent/1/randomness").child(watermark.prf.seed(3)).words(1)[0] % 256
     expected = np.empty((1, 1024, 16), np.float32)
     patch_noise_reference(noise, simhash_reference(weights, v) ^ masks[salt], 128, expected)
     assert np.array_equal(as_patches(scheme.sample(content=content, rng=3)), expected[0])
