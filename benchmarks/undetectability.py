@@ -5,8 +5,10 @@ What they find, and how long that takes::
     python benchmarks/undetectability.py --seed 1
 
 - *pairs*: the correlation of every two signs over many latents (what betrays the published code);
-- *join*: sums of half a check's coordinates that agree on all latents, over the random part of the coordinates in which
-  one check lies on average. `Prc.security_bits` counts these sums; where they are too many, the time is extrapolated;
+- *join*: two lists of random sums of half a check's coordinates, so long that one true check is expected among the
+  pairs that agree on 64 latents. `Prc.security_bits` is the logarithm of that length; where it is too long, the time
+  is extrapolated;
+- *together*: the sum of all checks' traces in the products of every two latents, without finding one;
 - *network*: a perceptron, trained on marked latents and noise, as area under its ROC curve on others, with a bootstrap
   interval. Gaussian Shading with one nonce stands beside it: it must be found.
 
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import math
 import time
 from statistics import NormalDist
@@ -30,7 +31,7 @@ import torch
 import watermark
 
 PRESETS: dict[str, dict[str, Any]] = {"robust": {}, "t = 4": {"t": 4}, "hardened": {"preset": "hardened"}}
-MOST_SUMS = 1 << 26
+MOST_SUMS = 1 << 21
 
 
 def main() -> None:
@@ -38,19 +39,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--latents", type=int, default=1000, help="per class of the network's training and of its test")
-    parser.add_argument("--parts", type=int, default=40, help="random parts of the coordinates that are joined")
+    parser.add_argument("--joins", type=int, default=40, help="pairs of random lists that are joined")
     parser.add_argument("--out", help="where to write the record")
     options = parser.parse_args()
     watermark.set_threads(1)
     torch.set_num_threads(1)
     joined = [join(name, options) for name in PRESETS]
+    summed = [together(name, options) for name in PRESETS]
     scanned = [pairs(name, options) for name in PRESETS]
     schemes = {name: scheme(name, options.seed) for name in PRESETS}
     schemes["gaussian_shading"] = watermark.load("latent.gaussian_shading", key(options.seed, 0))
     trained = [network(name, mark, options) for name, mark in schemes.items()]
-    markdown = {"join": table(joined), "pairs": table(scanned), "network": table(trained)}
+    markdown = {"join": table(joined), "together": table(summed), "pairs": table(scanned), "network": table(trained)}
     print("\n\n".join(markdown.values()))
-    results = {"seed": options.seed, "join": joined, "pairs": scanned, "network": trained}
+    results = {"seed": options.seed, "join": joined, "together": summed, "pairs": scanned, "network": trained}
     path = _record.save("undetectability", results, markdown=markdown, packages=["torch"], out=options.out)
     print(f"\nwritten: {path}")
 
@@ -71,61 +73,46 @@ def signs(mark: Any, rows: int, seed: int) -> np.ndarray:
 
 
 def join(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Joins over random parts of the coordinates: checks found, and the CPU time of one part."""
+    """Joins of random lists: true checks found, and the CPU time of one."""
     mark = scheme(name, options.seed)
     t, n = mark.parameters.degree, math.prod(mark.shape)
-    left, right = -(-t // 2), t // 2
-    size = round(n * mark._checks ** (-1 / t))
+    length = math.sqrt(math.comb(n, t) / mark._checks)
+    size = min(round(length), MOST_SUMS)
     relative = signs(mark, 65, options.seed)
     words = np.packbits(relative[1:] ^ relative[0], axis=0).T.copy().view(np.uint64)[:, 0]
     rng = np.random.default_rng(options.seed)
     checks = {tuple(sorted(check)) for check in mark._tables[0][0].code.inner.tolist()}
-    total = math.comb(size, left)
-    smaller = size
-    while math.comb(smaller, left) > MOST_SUMS:
-        smaller -= 1
-    found, held, start = 0, 0, time.process_time()
-    for _ in range(options.parts if smaller == size else 1):
-        part = rng.choice(n, smaller, replace=False)
-        hits = agreeing(words[part], left, right)
-        found += sum(tuple(sorted(part[list(hit)].tolist())) in checks for hit in hits)
-        held += 1
-    seconds = (time.process_time() - start) / held * total / math.comb(smaller, left)
+    joins = options.joins if size == round(length) else 1
+    found, start = 0, time.process_time()
+    for _ in range(joins):
+        chosen = [rng.integers(n, size=(size, terms)) for terms in (-(-t // 2), t // 2)]
+        left, right = (np.bitwise_xor.reduce(words[c], axis=1) for c in chosen)
+        order = np.argsort(right)
+        begin, end = (np.searchsorted(right[order], left, side) for side in ("left", "right"))
+        for i in np.flatnonzero(end > begin):
+            for j in order[begin[i] : end[i]]:
+                found += tuple(sorted({*chosen[0][i].tolist(), *chosen[1][j].tolist()})) in checks
+    seconds = (time.process_time() - start) / joins * length / size
     return {
         "preset": name,
         "t": t,
         "security_bits": mark.security_bits,
-        "log2 of the sums of a part": round(math.log2(total), 1),
-        "parts joined": held if smaller == size else 0,
-        "checks found": found if smaller == size else "-",
-        "CPU s per part": float(f"{seconds:.2g}"),
+        "joins": joins if size == round(length) else 0,
+        "true checks found": found if size == round(length) else "-",
+        "CPU s per join": float(f"{seconds:.2g}"),
     }
 
 
-def agreeing(words: np.ndarray, left: int, right: int) -> list[tuple[int, ...]]:
-    """Coordinates whose words add up to zero: sums of `left` and of `right` words that agree."""
-    one, other = sums(words, left), sums(words, right)
-    order = np.argsort(one[0], kind="stable")
-    begin = np.searchsorted(one[0][order], other[0], "left")
-    end = np.searchsorted(one[0][order], other[0], "right")
-    hits = set()
-    for i in np.flatnonzero(end > begin):
-        for j in order[begin[i] : end[i]]:
-            hits.add(tuple(sorted(set(one[1][j].tolist()) ^ set(other[1][i].tolist()))))
-    return [hit for hit in hits if len(hit) == left + right]
-
-
-def sums(words: np.ndarray, terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """All sums of so many words, and their coordinates."""
-    if terms == 1:
-        return words, np.arange(words.size)[:, None]
-    if terms == 2:
-        chosen = np.stack(np.triu_indices(words.size, 1), axis=1)
-    else:
-        count = math.comb(words.size, terms)
-        flat = itertools.chain.from_iterable(itertools.combinations(range(words.size), terms))
-        chosen = np.fromiter(flat, np.int32, count * terms).reshape(count, terms)
-    return np.bitwise_xor.reduce(words[chosen], axis=1), chosen
+def together(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The elementary symmetric polynomial of degree 3 in the products of all pairs of latents."""
+    mark = scheme(name, options.seed)
+    x = 1 - 2.0 * signs(mark, options.latents, options.seed)
+    n = x.shape[1]
+    product = (x @ x.T)[np.triu_indices(len(x), 1)]
+    triples = (product**3 - (3 * n - 2) * product) / 6
+    score = triples.sum() / math.sqrt(product.size * math.comb(n, 3))
+    row = {"preset": name, "latents": options.latents, "sum of triples, sigma": round(float(score), 1)}
+    return row | {"latents_in_pairs (one sigma of its own t)": mark.latents_in_pairs}
 
 
 def pairs(name: str, options: argparse.Namespace) -> dict[str, Any]:
