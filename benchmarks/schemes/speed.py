@@ -89,15 +89,18 @@ def picture_rows(name: str, key: watermark.Key, image: PIL.Image.Image, seconds:
 
 
 def latent_rows(name: str, key: watermark.Key, shape: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
-    """Sampling, and detection, of one latent and per latent of a batch."""
+    """Sampling and detection of one latent and per latent of a batch, marked and plain; and what a new key costs."""
     about = {"content": np.arange(1, 257)} if name == "latent.seal" else {}
     mark = watermark.load(name, key, shape=shape)
     latent, batch = mark.sample(rng=1, **about), mark.sample_batch(16, rng=1, **about)
+    plain = np.random.default_rng(1).standard_normal((64, *shape)).astype(np.float32)
     calls: dict[str, tuple[Callable[[], object], int]] = {
+        "load, and first sample": (lambda: watermark.load(name, key, shape=shape).sample(rng=1, **about), 1),
         "sample": (lambda: mark.sample(rng=1, **about), 1),
         "sample, each of 16": (lambda: mark.sample_batch(16, rng=1, **about), 16),
         "detect": (lambda: mark.detect(latent, **about), 1),
         "detect, each of 16": (lambda: mark.detect_batch(batch, **about), 16),
+        "detect noise, each of 64": (lambda: mark.detect_batch(plain, **about), 64),
     }
     size = " x ".join(map(str, shape))
     return [
