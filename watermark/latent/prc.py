@@ -22,7 +22,7 @@ from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
 from watermark.latent.prc_code import Code, base_size, flips_of
 from watermark.ops._native import is_cuda
-from watermark.ops.normal import signed_normal
+from watermark.ops.normal import signed_normal, unpack_bits
 from watermark.payload import Frame
 from watermark.prf import Prf
 from watermark.scheme import FixedKey, SchemeInfo
@@ -121,7 +121,8 @@ class _SubKey:
         return self._cipher.child(np.packbits(fresh).tobytes()).bits(count)
 
     def _tag_of(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return self._tag.child(np.packbits(fresh).tobytes() + np.packbits(message).tobytes()).bits(_TAG_BITS)
+        digest = self._tag.child(np.packbits(fresh).tobytes() + np.packbits(message).tobytes())
+        return unpack_bits(digest.key_words, _TAG_BITS)
 
 
 class Prc(LatentScheme):
@@ -204,13 +205,14 @@ class Prc(LatentScheme):
             sent = [messages[0 if one_payload else row] for row in rows]
             # Of row and message, so that a seed that is used again meets another message with other bits.
             draws = [random.child(b"%d/" % row + bits.tobytes()) for row, bits in zip(rows, sent, strict=True)]
-            words = np.stack([draw.words(1 + flips) for draw in draws])
+            words = np.stack([draw.words(1 + flips + -(-fresh // 32)) for draw in draws])
+            new = unpack_bits(words[:, 1 + flips :], fresh)
             chosen = (words[:, 0].astype(np.uint64) * np.uint64(len(subkeys))) >> np.uint64(32)
             signs = np.empty((len(rows), -(-self._elements // 32)), np.uint32)
             for i in np.unique(chosen).tolist():
                 mine = np.flatnonzero(chosen == i)
-                bits = np.stack([subkeys[i].seal(draws[row].bits(fresh, stream=1), sent[row]) for row in mine.tolist()])
-                signs[mine] = subkeys[i].code.signs(bits, words[mine, 1:])
+                bits = np.stack([subkeys[i].seal(new[row], sent[row]) for row in mine.tolist()])
+                signs[mine] = subkeys[i].code.signs(bits, words[mine, 1 : 1 + flips])
             signed_normal(noise, first, signs, out[first : rows.stop])
 
     def _read(self, tables: tuple[_SubKey, ...], z: Any, key_id: str) -> list[Detection]:
