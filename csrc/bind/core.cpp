@@ -226,6 +226,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
 
   bind_parity(m);
+  bind_tokens(m);
   bind_pictures(m);
   py::module_ emulated = m.def_submodule("_emulated", "What a GPU would run, run by one thread of the CPU. For tests.");
   bind_batch(emulated);

@@ -25,6 +25,18 @@ struct Turns {
   float pass_re[32][32], pass_im[32][32];
 };
 
+// A function of tokens and the context that it is asked about (see kernels/token.hpp).
+struct TokenContext {
+  int prf, seeding;
+  const uint32_t* key;
+  const int64_t* history;
+  int64_t length, width;
+  const int64_t* salt;
+  int64_t salts;
+};
+
+constexpr int64_t reweight_buckets = 4096;
+
 // Plain pointers and sizes only. A function works on one item (a row, a picture) or on a range of rows.
 struct Kernels {
   const char* name;
@@ -46,6 +58,25 @@ struct Kernels {
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits);
+
+  // Tokens. A state has 8 words. Rows of logits: column i is token candidates[i], or token i.
+  void (*token_state)(const TokenContext& context, uint32_t* state);
+  int (*token_repeats)(const int64_t* text, int64_t position, int64_t width);
+  void (*token_words)(int prf, const uint32_t* key, const uint32_t* state, const int64_t* candidates, int64_t count,
+                      uint32_t* out);
+  void (*bias_row)(int prf, const uint32_t* key, const uint32_t* state, uint32_t threshold, float delta, int hard,
+                   const int64_t* candidates, int64_t count, float* logits);
+  void (*bias_row_self)(const TokenContext& context, uint32_t threshold, float delta, int hard, int64_t top,
+                        const int64_t* candidates, int64_t count, float* logits, int64_t* scratch);
+  int64_t (*gumbel_column)(int prf, const uint32_t* key, const uint32_t* state, const int64_t* candidates, int64_t count,
+                           const float* logits);
+  // False where logits are not numbers. scratch: count floats, rounded up to a multiple of 8.
+  bool (*tournament_row)(const uint32_t* words, int64_t stride, int depth, int64_t count, float* logits, float* scratch);
+  bool (*reweight_row)(const uint32_t* words, double alpha, int64_t count, float* logits, float* scratch, double* masses,
+                       int64_t* columns);
+  // states: 8 words per token; slots: `size`, a power of two above `length`, all -1.
+  void (*read_text)(const TokenContext& context, int by_context, const int64_t* text, int64_t length, uint32_t* states,
+                    int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts);
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);

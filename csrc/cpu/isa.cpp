@@ -10,6 +10,7 @@
 #include "kernels/search.hpp"
 #include "kernels/sign_pad.hpp"
 #include "kernels/tail.hpp"
+#include "kernels/vocabulary.hpp"
 
 #define WM_QUOTE_(x) #x
 #define WM_QUOTE(x) WM_QUOTE_(x)
@@ -70,6 +71,95 @@ double rademacher_tail(const int32_t* counts, const int32_t* values, int levels,
   return RademacherSum{counts, values, levels}.log_tail(score);
 }
 
+TokenKey token_key(const uint32_t* words) {
+  TokenKey key;
+  for (int i = 0; i < 8; ++i) key.words[i] = words[i];
+  return key;
+}
+
+State state_at(const uint32_t* words) {
+  State s;
+  for (int i = 0; i < 8; ++i) s.words[i] = words[i];
+  return s;
+}
+
+template <class Work>
+auto with_prf(int prf, Work work) {
+  if (prf == 0) return work(Philox{});
+  if (prf == 1) return work(ChaCha8{});
+  return work(Sbw{});
+}
+
+Window window_of(const TokenContext& c) { return Window{c.history, c.length, c.width, c.salt, c.salts}; }
+
+void token_state(const TokenContext& c, uint32_t* state) {
+  with_prf(c.prf, [&](auto prf) {
+    const State s = state_of<decltype(prf)>(token_key(c.key), window_of(c), static_cast<Seeding>(c.seeding));
+    for (int i = 0; i < 8; ++i) state[i] = s.words[i];
+  });
+}
+
+int token_repeats(const int64_t* text, int64_t position, int64_t width) { return repeats(text, position, width); }
+
+void token_words(int prf, const uint32_t* key, const uint32_t* state, const int64_t* candidates, int64_t count, uint32_t* out) {
+  with_prf(prf, [&](auto function) {
+    uint32_t words[chunk];
+    for (int64_t base = 0; base < count; base += chunk) {
+      const int64_t width = at_most(chunk, count - base);
+      column_words<decltype(function)>(token_key(key), state_at(state), candidates, base, width, words);
+      __builtin_memcpy(out + base, words, static_cast<size_t>(width) * sizeof *words);
+    }
+  });
+}
+
+void bias_logits(int prf, const uint32_t* key, const uint32_t* state, uint32_t threshold, float delta, int hard,
+                 const int64_t* candidates, int64_t count, float* logits) {
+  with_prf(prf, [&](auto function) {
+    bias_row<decltype(function)>(token_key(key), state_at(state), Green{threshold, delta, hard}, candidates, count, logits);
+  });
+}
+
+void bias_logits_self(const TokenContext& c, uint32_t threshold, float delta, int hard, int64_t top, const int64_t* candidates,
+                      int64_t count, float* logits, int64_t* scratch) {
+  const bool some = top < count;
+  if (some) count = highest_columns(logits, count, top, scratch);
+  with_prf(c.prf, [&](auto prf) {
+    bias_row_self<decltype(prf)>(token_key(c.key), window_of(c), Green{threshold, delta, hard}, candidates,
+                                 some ? scratch : nullptr, count, logits);
+  });
+}
+
+int64_t gumbel(int prf, const uint32_t* key, const uint32_t* state, const int64_t* candidates, int64_t count,
+               const float* logits) {
+  return with_prf(prf, [&](auto function) {
+    return gumbel_column<decltype(function)>(token_key(key), state_at(state), candidates, count, logits);
+  });
+}
+
+bool tournament_row(const uint32_t* words, int64_t stride, int depth, int64_t count, float* logits, float* p) {
+  const float top = largest(logits, count);
+  if (!(top > minus_infinity)) return false;
+  const double total = weights_of(logits, count, top, p);
+  Tournament{p, words, stride, (count + 7) / 8 * 8, depth}.run(total);
+  logarithms(p, count, total, logits);
+  return true;
+}
+
+bool reweight(const uint32_t* words, double alpha, int64_t count, float* logits, float* p, double* masses, int64_t* columns) {
+  const float top = largest(logits, count);
+  if (!(top > minus_infinity)) return false;
+  reweight_row(words, p, count, weights_of(logits, count, top, p), alpha, logits, masses, columns);
+  return true;
+}
+
+void read_tokens(const TokenContext& c, int by_context, const int64_t* text, int64_t length, uint32_t* states, int32_t* slots,
+                 int64_t size, uint32_t* words, uint8_t* counts) {
+  with_prf(c.prf, [&](auto prf) {
+    read_text<decltype(prf)>(token_key(c.key), static_cast<Seeding>(c.seeding), window_of(c), by_context, text, length,
+                             reinterpret_cast<State*>(states), slots, size, words, counts);
+  });
+}
+
 // The spans of the columns come first in the scratch memory: 32 bytes each.
 void luma_rows(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch) {
   Span* spans = reinterpret_cast<Span*>(scratch);
@@ -122,6 +212,7 @@ extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
+    token_state, token_repeats, token_words, bias_logits, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
     extend_code, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,

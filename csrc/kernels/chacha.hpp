@@ -4,11 +4,13 @@
 
 namespace watermark::WM_ISA {
 
-// Key and nonce words as RFC 8439 reads them (little endian).
-struct ChaChaKey {
-  uint32_t key[8];
-  uint32_t nonce[3];
+// Key and nonce words as RFC 8439 reads them (little endian): one for all lanes, or one per lane.
+template <class W>
+struct ChaChaInput {
+  W key[8];
+  W nonce[3];
 };
+using ChaChaKey = ChaChaInput<uint32_t>;
 
 template <class W>
 WM_FN W rotate_left(W x, int n) {
@@ -23,9 +25,10 @@ WM_FN void quarter_round(W& a, W& b, W& c, W& d) {
   c += d, b ^= c, b = rotate_left(b, 7);
 }
 
-// One block per lane of W (a uint32_t, or a vector of them); `counter` holds the block number of each lane.
-template <class W>
-WM_FN void chacha_block(const ChaChaKey& k, W counter, W (&out)[16]) {
+// One block per lane of W (a uint32_t, or a vector of them); `counter` holds the block number of each lane. RFC 8439 has
+// ten double rounds.
+template <int double_rounds = 10, class K, class W>
+WM_FN void chacha_block(const ChaChaInput<K>& k, W counter, W (&out)[16]) {
   const W zero = counter ^ counter;
   const W start[16] = {zero + 0x61707865u, zero + 0x3320646eu, zero + 0x79622d32u, zero + 0x6b206574u,
                        zero + k.key[0],    zero + k.key[1],    zero + k.key[2],    zero + k.key[3],
@@ -33,7 +36,7 @@ WM_FN void chacha_block(const ChaChaKey& k, W counter, W (&out)[16]) {
                        counter,            zero + k.nonce[0],  zero + k.nonce[1],  zero + k.nonce[2]};
   W x[16];
   for (int i = 0; i < 16; ++i) x[i] = start[i];
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < double_rounds; ++round) {
     quarter_round(x[0], x[4], x[8], x[12]);
     quarter_round(x[1], x[5], x[9], x[13]);
     quarter_round(x[2], x[6], x[10], x[14]);

@@ -39,6 +39,16 @@ typedef uint16_t u16x16 __attribute__((vector_size(32)));
 typedef int16_t i16x16 __attribute__((vector_size(32)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
+// Products of the even lanes (0, 2, 4, 6) of two vectors, in full.
+WM_FN u64x4 multiply_even(u32x8 a, u32x8 b) {
+#if defined(__AVX2__)
+  return bit_cast<u64x4>(__builtin_ia32_pmuludq256(bit_cast<i32x8>(a), bit_cast<i32x8>(b)));
+#else
+  const u64x4 low = u64x4{} + 0xffffffffu;
+  return (bit_cast<u64x4>(a) & low) * (bit_cast<u64x4>(b) & low);
+#endif
+}
+
 template <class V, class T>
 WM_FN V load(const T* p) {
   V v;

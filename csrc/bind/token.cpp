@@ -1,0 +1,262 @@
+// Bindings of the kernels of text marks: checks arrays, hands out scratch memory, spreads rows over threads.
+#include <algorithm>
+#include <vector>
+
+#include "bind/bind.hpp"
+
+namespace watermark {
+namespace {
+
+constexpr int64_t max_width = 64, most_tokens = int64_t{1} << 31;
+
+// What is common to all: a function, its key, and how it is seeded.
+struct Function {
+  int prf, seeding;
+  int64_t width;
+  View<const uint32_t, 1> key;
+
+  Function(int prf_, int seeding_, int64_t width_, const Tensor& key_)
+      : prf(prf_), seeding(seeding_), width(width_), key(key_.dense<const uint32_t, 1>()) {
+    require(prf >= 0 && prf <= 2, "there is no such function of tokens");
+    require(seeding >= 0 && seeding <= 3, "there is no such seeding");
+    require(width >= (seeding == 0 ? 0 : 1) && width <= max_width, "the context has too few or too many tokens");
+    require(key.shape[0] == 8, "key must have 8 words");
+  }
+};
+
+// Texts that lie one after the other: text i has tokens [begin, end).
+struct Texts {
+  View<const int64_t, 1> tokens, begin, end;
+
+  Texts(const Tensor& tokens_, const Tensor& begin_, const Tensor& end_)
+      : tokens(tokens_.dense<const int64_t, 1>()), begin(begin_.dense<const int64_t, 1>()), end(end_.dense<const int64_t, 1>()) {
+    require(begin.shape[0] == end.shape[0], "begin and end must have one length");
+    for (int64_t i = 0; i < count(); ++i)
+      require(0 <= begin.data[i] && begin.data[i] <= end.data[i] && end.data[i] <= tokens.shape[0] &&
+                  end.data[i] - begin.data[i] < most_tokens,
+              "a text lies outside of the tokens");
+  }
+  int64_t count() const { return begin.shape[0]; }
+  const int64_t* text(int64_t i) const { return tokens.data + begin.data[i]; }
+  int64_t length(int64_t i) const { return end.data[i] - begin.data[i]; }
+};
+
+// One row for all, or one each.
+template <class T>
+const T* row_of(const View<T, 2>& v, int64_t row) {
+  return v.data + (v.shape[0] == 1 ? 0 : row) * v.shape[1];
+}
+
+// Rows of logits, whose columns are contiguous, and the tokens of the columns (none: their numbers).
+struct Logits {
+  View<float, 2> values;
+  View<const int64_t, 2> candidates;
+  bool listed;
+
+  Logits(const Tensor& logits, const Tensor& tokens)
+      : values(logits.view<float, 2>(kDLCPU)), candidates(tokens.dense<const int64_t, 2>()), listed(candidates.shape[0] > 0) {
+    require(values.strides[1] == 1 || values.shape[1] <= 1, "the columns of logits must be contiguous");
+    require(!listed || ((candidates.shape[0] == 1 || candidates.shape[0] == rows()) && candidates.shape[1] == columns()),
+            "candidates must have one row, or one per row of logits, and as many columns");
+  }
+  int64_t rows() const { return values.shape[0]; }
+  int64_t columns() const { return values.shape[1]; }
+  float* row(int64_t i) const { return values.data + i * values.strides[0]; }
+  const int64_t* tokens(int64_t i) const { return listed ? row_of(candidates, i) : nullptr; }
+};
+
+void token_states(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
+                  py::handle key, py::handle out, const std::string& isa) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), salt_(salt, "salt"), key_(key, "key"),
+      out_(out, "out");
+  const Texts texts(tokens_, begin_, end_);
+  const Function f(prf, seeding, width, key_);
+  const auto s = salt_.dense<const int64_t, 2>();
+  const auto o = out_.dense<uint32_t, 2>();
+  require(s.shape[0] == 1 || s.shape[0] == texts.count(), "salt must have one row, or one per text");
+  require(seeding != 3, "this seeding has a state per candidate");
+  require(o.shape[0] == texts.count() && o.shape[1] == 8, "out must hold 8 words per text");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  for (int64_t i = 0; i < texts.count(); ++i)
+    kernel.token_state(TokenContext{f.prf, f.seeding, f.key.data, texts.text(i), texts.length(i), f.width, row_of(s, i), s.shape[1]},
+                       o.data + 8 * i);
+}
+
+void token_repeats(py::handle tokens, py::handle begin, py::handle end, int64_t width, py::handle out) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), out_(out, "out");
+  const Texts texts(tokens_, begin_, end_);
+  const auto o = out_.dense<uint8_t, 1>();
+  require(o.shape[0] == texts.count(), "out must hold one flag per text");
+  require(width >= 0 && width <= max_width, "the context has too few or too many tokens");
+  const Kernels& kernel = pick("");
+  py::gil_scoped_release release;
+  for (int64_t i = 0; i < texts.count(); ++i)
+    o.data[i] = static_cast<uint8_t>(kernel.token_repeats(texts.text(i), texts.length(i), width));
+}
+
+// States of one row each.
+View<const uint32_t, 2> states_of(const Tensor& tensor, int64_t rows) {
+  const auto states = tensor.dense<const uint32_t, 2>();
+  require(states.shape[0] == rows && states.shape[1] == 8, "states must hold 8 words per row");
+  return states;
+}
+
+void token_words(int prf, py::handle key, py::handle states, py::handle candidates, py::handle out, const std::string& isa) {
+  const Tensor key_(key, "key"), states_(states, "states"), candidates_(candidates, "candidates"), out_(out, "out");
+  const Function f(prf, 0, 0, key_);
+  const auto o = out_.dense<uint32_t, 2>();
+  const auto c = candidates_.dense<const int64_t, 2>();
+  const auto s = states_of(states_, o.shape[0]);
+  require(c.shape[0] == 0 || ((c.shape[0] == 1 || c.shape[0] == o.shape[0]) && c.shape[1] == o.shape[1]),
+          "candidates must have one row, or one per row of out, and as many columns");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(o.shape[0], 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      kernel.token_words(f.prf, f.key.data, s.data + 8 * i, c.shape[0] ? row_of(c, i) : nullptr, o.shape[1],
+                         o.data + i * o.shape[1]);
+  });
+}
+
+void bias_logits(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, uint32_t threshold,
+                 float delta, bool hard, const std::string& isa) {
+  const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates");
+  const Function f(prf, 0, 0, key_);
+  const Logits l(logits_, candidates_);
+  const auto s = states_of(states_, l.rows());
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      kernel.bias_row(f.prf, f.key.data, s.data + 8 * i, threshold, delta, hard, l.tokens(i), l.columns(), l.row(i));
+  });
+}
+
+void bias_logits_self(py::handle tokens, py::handle begin, py::handle end, int prf, int64_t width, py::handle key,
+                      py::handle logits, py::handle candidates, uint32_t threshold, float delta, bool hard, int64_t top,
+                      const std::string& isa) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), key_(key, "key"), logits_(logits, "logits"),
+      candidates_(candidates, "candidates");
+  const Texts texts(tokens_, begin_, end_);
+  const Function f(prf, 3, width, key_);
+  const Logits l(logits_, candidates_);
+  require(texts.count() == l.rows(), "logits must have one row per text");
+  require(top >= 1, "top must be 1 or more");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
+    std::vector<int64_t> scratch(static_cast<size_t>(std::min(top, l.columns())));
+    for (int64_t i = first; i < last; ++i)
+      kernel.bias_row_self(TokenContext{f.prf, f.seeding, f.key.data, texts.text(i), texts.length(i), f.width, nullptr, 0},
+                           threshold, delta, hard, top, l.tokens(i), l.columns(), l.row(i), scratch.data());
+  });
+}
+
+void gumbel_columns(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, py::handle out,
+                    const std::string& isa) {
+  const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates"),
+      out_(out, "out");
+  const Function f(prf, 0, 0, key_);
+  const Logits l(logits_, candidates_);
+  const auto s = states_of(states_, l.rows());
+  const auto o = out_.dense<int64_t, 1>();
+  require(o.shape[0] == l.rows(), "out must hold one column per row");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      o.data[i] = kernel.gumbel_column(f.prf, f.key.data, s.data + 8 * i, l.tokens(i), l.columns(), l.row(i));
+  });
+}
+
+constexpr int64_t padded(int64_t count) { return (count + 7) / 8 * 8; }
+
+// Calls work(row, words of the row, scratch) on rows; `done` gets whether it returned true.
+template <class Work>
+void reshape_rows(const View<float, 2>& logits, int64_t planes, const View<const uint32_t, 3>& words,
+                  const View<uint8_t, 1>& done, Work work) {
+  require(logits.strides[1] == 1 || logits.shape[1] <= 1, "the columns of logits must be contiguous");
+  require(words.shape[0] == logits.shape[0] && words.shape[1] == planes && words.shape[2] >= padded(logits.shape[1]),
+          "words must have as many rows as logits, and columns up to a multiple of 8");
+  require(done.shape[0] == logits.shape[0], "done must hold one flag per row");
+  py::gil_scoped_release release;
+  parallel_for(logits.shape[0], 1, [&](int64_t first, int64_t last) {
+    std::vector<float> scratch(static_cast<size_t>(padded(logits.shape[1])));
+    for (int64_t i = first; i < last; ++i)
+      done.data[i] = work(logits.data + i * logits.strides[0], words.data + i * planes * words.shape[2], scratch.data());
+  });
+}
+
+void tournament(py::handle words, int depth, py::handle logits, py::handle done, const std::string& isa) {
+  const Tensor words_(words, "words"), logits_(logits, "logits"), done_(done, "done");
+  const auto l = logits_.view<float, 2>(kDLCPU);
+  const auto w = words_.dense<const uint32_t, 3>();
+  require(depth >= 1 && depth <= 64, "depth must be 1 to 64");
+  const Kernels& kernel = pick(isa);
+  reshape_rows(l, (depth + 31) / 32, w, done_.dense<uint8_t, 1>(), [&](float* row, const uint32_t* bits, float* scratch) {
+    return kernel.tournament_row(bits, w.shape[2], depth, l.shape[1], row, scratch);
+  });
+}
+
+void reweight(py::handle words, double alpha, py::handle logits, py::handle done, const std::string& isa) {
+  const Tensor words_(words, "words"), logits_(logits, "logits"), done_(done, "done");
+  const auto l = logits_.view<float, 2>(kDLCPU);
+  require(alpha > 0.0 && alpha <= 0.5, "alpha must be above 0 and at most 1/2");
+  const Kernels& kernel = pick(isa);
+  reshape_rows(l, 1, words_.dense<const uint32_t, 3>(), done_.dense<uint8_t, 1>(),
+               [&](float* row, const uint32_t* bits, float* scratch) {
+                 std::vector<double> masses(reweight_buckets);
+                 std::vector<int64_t> columns(static_cast<size_t>(l.shape[1]));
+                 return kernel.reweight_row(bits, alpha, l.shape[1], row, scratch, masses.data(), columns.data());
+               });
+}
+
+void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
+                py::handle key, bool by_context, py::handle words, py::handle counts, const std::string& isa) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), salt_(salt, "salt"), key_(key, "key"),
+      words_(words, "words"), counts_(counts, "counts");
+  const Texts texts(tokens_, begin_, end_);
+  const Function f(prf, seeding, width, key_);
+  const auto s = salt_.dense<const int64_t, 2>();
+  const auto w = words_.dense<uint32_t, 1>();
+  const auto c = counts_.dense<uint8_t, 1>();
+  require(s.shape[0] == 1 && (seeding != 3 || s.shape[1] == 0 || prf != 2), "salt must have one row");
+  require(w.shape[0] == texts.tokens.shape[0] && c.shape[0] == w.shape[0], "words and counts must hold one entry per token");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(texts.count(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t length = texts.length(i), at = texts.begin.data[i];
+      int64_t size = 16;
+      while (size < 2 * length) size *= 2;
+      std::vector<uint32_t> states(static_cast<size_t>(8 * length));
+      std::vector<int32_t> slots(static_cast<size_t>(size), -1);
+      kernel.read_text(TokenContext{f.prf, f.seeding, f.key.data, nullptr, 0, f.width, s.data, s.shape[1]}, by_context,
+                       texts.text(i), length, states.data(), slots.data(), size, w.data + at, c.data + at);
+    }
+  });
+}
+
+}  // namespace
+
+void bind_tokens(py::module_& m) {
+  const auto isa = py::arg("isa") = "";
+  const auto tokens = py::arg("tokens"), begin = py::arg("begin"), end = py::arg("end"), prf = py::arg("prf"),
+             key = py::arg("key"), states = py::arg("states"), logits = py::arg("logits"), candidates = py::arg("candidates");
+  m.def("token_states", &token_states, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
+        py::arg("out"), isa);
+  m.def("token_repeats", &token_repeats, tokens, begin, end, py::arg("width"), py::arg("out"));
+  m.def("token_words", &token_words, prf, key, states, candidates, py::arg("out"), isa);
+  m.def("bias_logits", &bias_logits, prf, key, states, logits, candidates, py::arg("threshold"), py::arg("delta"),
+        py::arg("hard"), isa);
+  m.def("bias_logits_self", &bias_logits_self, tokens, begin, end, prf, py::arg("width"), key, logits, candidates,
+        py::arg("threshold"), py::arg("delta"), py::arg("hard"), py::arg("top"), isa);
+  m.def("gumbel_columns", &gumbel_columns, prf, key, states, logits, candidates, py::arg("out"), isa);
+  m.def("tournament", &tournament, py::arg("words"), py::arg("depth"), logits, py::arg("done"), isa);
+  m.def("reweight", &reweight, py::arg("words"), py::arg("alpha"), logits, py::arg("done"), isa);
+  m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
+        py::arg("by_context"), py::arg("words"), py::arg("counts"), isa);
+}
+
+}  // namespace watermark

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from watermark.ops import token
+from watermark.ops._native import core
+from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Seeding, Texts
+
+ISAS = core.instruction_sets()
+KEY = np.random.default_rng(1).integers(0, 2**32, 8, dtype=np.uint32)
+LEFT_WIDTHS = (0, 1, 3, 4, 5, 9)
+
+
+def texts(*lengths: int, vocabulary: int = 1000) -> Texts:
+    rng = np.random.default_rng(lengths)
+    return Texts.of([rng.integers(0, vocabulary, length) for length in lengths])
+
+
+def functions() -> list[Function]:
+    found = [Function(prf, KEY, width) for prf in range(len(PRFS)) for width in LEFT_WIDTHS]
+    others = itertools.product(range(len(PRFS)), (1, 4), (Seeding.SKIP, Seeding.LEAST, Seeding.SELF))
+    return found + [Function(prf, KEY, width, seeding) for prf, width, seeding in others]
+
+
+def named(function: Function) -> str:
+    return f"{PRFS[function.prf]}-{function.width}-{function.seeding.name}"
+
+
+def test_the_published_vector_of_philox4x32_10_v1():
+    key = np.array([42, 0, 0, 0, 0, 0, 0, 0], np.uint32)
+    function = Function(PRFS.index("philox4x32-10-v1"), key, 4)
+    states = function.states(Texts.of([np.array([1, 2, 3, 4]), np.array([4, 5, 6, 7])]))
+    expected = [[425429266, 2706218805], [2494036831, 3424185538]]
+    assert function.words(states, 2, np.array([[7, 8]])).tolist() == expected
+    assert function.words(states, 9)[:, 7:].tolist() == expected
+
+
+def test_philox_known_answers():
+    """Random123's kat_vectors: counter and key of all zeros, and of all ones."""
+    assert [int(w[0]) for w in token._philox([0, 0, 0, 0], 0, 0)] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    ones = 0xFFFFFFFF
+    assert [int(w[0]) for w in token._philox([ones] * 4, ones, ones)] == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+
+
+def test_known_answers():
+    """Marks of earlier versions must stay readable."""
+    found = []
+    for prf in range(len(PRFS)):
+        function = Function(prf, np.arange(8, dtype=np.uint32), 4)
+        found.append(function.words(function.states(Texts.of([np.arange(5)])), 2).tolist())
+    assert found == [[[575703208, 3856801926]], [[2702093779, 2385575821]], [[612933278, 2501825596]]]
+
+
+@pytest.mark.parametrize("function", functions(), ids=named)
+def test_words_agree_with_the_reference(function):
+    some = texts(0, 2, 12)
+    salt = np.array([[7, -3]]) if function.seeding != Seeding.SELF else np.zeros((1, 0), np.int64)
+    candidates = np.array([[0, 1, 5, 127, 128, 999, 131071, 3, 77]])
+    for i in range(len(some)):
+        expected = token.words_reference(function, some[i].tolist(), candidates[0], salt[0].tolist())
+        finished = Texts.of([np.append(some[i], v) for v in candidates[0]])
+        words, _ = function.read(finished, by_context=False, salt=salt)
+        assert words[finished.end - 1].tolist() == expected.tolist()
+        if function.seeding != Seeding.SELF:
+            states = function.states(Texts.of([some[i]]), salt)
+            assert function.words(states, 9, candidates)[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+@pytest.mark.parametrize("columns", [1, 7, 8, 33, 127, 128, 129, 1000])
+def test_rows_are_what_their_columns_are(prf, columns):
+    function = Function(prf, KEY, 2)
+    states = function.states(texts(5, 6))
+    rows = function.words(states, columns)
+    listed = function.words(states, columns, np.arange(columns)[None])
+    assert np.array_equal(rows, listed)
+    assert np.array_equal(rows[0], token.words_reference(function, texts(5, 6)[0].tolist(), np.arange(columns)))
+
+
+@pytest.mark.parametrize("function", functions(), ids=named)
+def test_a_text_is_read_token_by_token(function):
+    text = texts(21)[0]
+    words, counts = function.read(Texts.of([text[:0], text, text[:3]]), by_context=False)
+    for t in range(len(text)):
+        assert words[t] == token.words_reference(function, text[:t].tolist(), text[t : t + 1])[0]
+    assert words[len(text) :].tolist() == words[:3].tolist()
+    assert counts.all()
+
+
+def test_units_and_contexts_count_once():
+    text = np.array([1, 2, 3, 1, 2, 4, 1, 2, 3])
+    function = Function(0, KEY, 2)
+    both = [function.read(Texts.of([text, text]), by_context=by_context)[1] for by_context in (False, True)]
+    # Contexts: (-,-) (-,1) (1,2) (2,3) (3,1) (1,2) (2,4) (4,1) (1,2).
+    assert both[0].tolist() == 2 * [1, 1, 1, 1, 1, 1, 1, 1, 0]
+    assert both[1].tolist() == 2 * [1, 1, 1, 1, 1, 0, 1, 1, 0]
+
+
+def test_least_seeding_counts_its_input_and_not_its_context():
+    """Contexts with the same least token are one input: pairs of context and token would count twice."""
+    function = Function(0, KEY, 3, Seeding.LEAST)
+    rng = np.random.default_rng(1)
+    text = rng.integers(0, 5, 400)
+    words, counts = function.read(Texts.of([text]), by_context=False)
+    assert len({(int(w), int(t)) for w, t in zip(words, text, strict=True)}) == counts.sum()
+
+
+def test_repeated_contexts():
+    text = np.array([1, 2, 3, 1, 2])
+    prefixes = Texts.of([text[:n] for n in range(6)])
+    assert token.repeated(prefixes, 2).tolist() == [False, False, False, False, False, True]
+    assert token.repeated(prefixes, 1).tolist() == [False, False, False, False, True, True]
+    assert token.repeated(prefixes, 0).tolist() == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+@pytest.mark.parametrize("columns", [1, 9, 300])
+@pytest.mark.parametrize("hard", [False, True])
+def test_bias(prf, columns, hard):
+    function, rng = Function(prf, KEY, 1), np.random.default_rng(columns)
+    states = function.states(texts(3, 4))
+    wide = rng.standard_normal((2, columns + 5)).astype(np.float32)
+    logits = wide[:, :columns]  # rows with a gap between them
+    green = function.words(states, columns) < 2**30
+    expected = np.where(green, logits, -np.inf) if hard else logits + np.float32(2) * green
+    rest = wide[:, columns:].copy()
+    token.bias(function, states, logits, 2**30, 2.0, hard=hard)
+    assert np.array_equal(logits, expected)
+    assert np.array_equal(wide[:, columns:], rest)
+
+
+@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+@pytest.mark.parametrize("top", [None, 1, 10, 40])
+def test_bias_of_seeding_self(prf, top):
+    function, rng = Function(prf, KEY, 4, Seeding.SELF), np.random.default_rng(3)
+    some = texts(3, 8)
+    logits = np.round(rng.standard_normal((2, 40)), 1).astype(np.float32)  # with ties
+    expected = logits.copy()
+    for i, row in enumerate(expected):
+        chosen = np.argsort(-row, kind="stable")[:top]
+        words = token.words_reference(function, some[i].tolist(), np.arange(40))
+        row[chosen] += np.where(words[chosen] < 2**31, np.float32(1.5), np.float32(0))
+    token.bias_self(function, some, logits, 2**31, 1.5, top=top)
+    assert np.array_equal(logits, expected)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 8, 200, 4096])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+def test_gumbel_columns(columns, spread):
+    rng = np.random.default_rng(columns)
+    for prf in range(len(PRFS)):
+        function = Function(prf, KEY, 1)
+        states = function.states(texts(*range(1, 30)))
+        logits = (spread * rng.standard_normal((29, columns))).astype(np.float32)
+        logits[:, : columns // 3] = -np.inf
+        words = function.words(states, columns)
+        expected = [token.gumbel_column_reference(w, row) for w, row in zip(words, logits, strict=True)]
+        assert token.gumbel_columns(function, states, logits).tolist() == expected
+
+
+def test_gumbel_columns_of_bad_rows():
+    function = Function(0, KEY, 1)
+    states = function.states(texts(1, 1, 1, 1))
+    logits = np.zeros((4, 20), np.float32)
+    logits[0, 3], logits[1, 19], logits[2] = np.nan, np.inf, -np.inf
+    found = token.gumbel_columns(function, states, logits)
+    assert found[:3].tolist() == [-1, -1, -1]
+    assert found[3] >= 0
+
+
+@pytest.mark.parametrize("columns", [1, 5, 8, 1000, 3000])
+@pytest.mark.parametrize("depth", [1, 2, 3, 30, 32, 33, 64])
+def test_tournament(columns, depth):
+    rng = np.random.default_rng(depth)
+    logits = (2 * rng.standard_normal((2, columns))).astype(np.float32)
+    logits[1, columns // 2 + 1 :] = -np.inf
+    words = rng.integers(0, 2**32, (2, 2 if depth > 32 else 1, columns), dtype=np.uint32)
+    expected = [token.tournament_reference(w, depth, row) for w, row in zip(words, logits, strict=True)]
+    assert token.tournament(words, depth, logits).all()
+    np.testing.assert_allclose(np.exp(logits), np.exp(expected), rtol=3e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 8, 1000, 3000])
+@pytest.mark.parametrize("alpha", [0.1, 0.45, 0.5])
+def test_reweight(columns, alpha):
+    rng = np.random.default_rng(columns)
+    logits = (2 * rng.standard_normal((3, columns))).astype(np.float32)
+    logits[1, columns // 2 + 1 :] = -np.inf
+    logits[2, 0] += 20
+    words = rng.integers(0, 2**32, (3, 1, columns), dtype=np.uint32)
+    expected = [token.reweight_reference(w[0], alpha, row) for w, row in zip(words, logits, strict=True)]
+    total = np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True)
+    assert token.reweight(words, alpha, logits).all()
+    np.testing.assert_allclose(np.exp(logits.astype(np.float64)) / total, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [token.tournament, token.reweight])
+def test_bad_rows_stay(kernel):
+    logits = np.zeros((3, 8), np.float32)
+    logits[0, 1], logits[1] = np.nan, -np.inf
+    before = logits.copy()
+    assert kernel(np.zeros((3, 1, 8), np.uint32), 0.5 if kernel is token.reweight else 4, logits).tolist() == [0, 0, 1]
+    assert np.array_equal(logits[:2], before[:2], equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_gives_the_same_bits(isa):
+    rng = np.random.default_rng(9)
+    logits = (3 * rng.standard_normal((1, 1003))).astype(np.float32)
+    some = texts(30)
+    for prf in range(len(PRFS)):
+        function = Function(prf, KEY, 4)
+        states, words = function.states(some), function.words(function.states(some), 1003)
+        mine = np.empty_like(states)
+        core.token_states(some.tokens, some.begin, some.end, prf, 0, 4, token.NO_SALT, KEY, mine, isa)
+        assert np.array_equal(mine, states)
+        mine = np.empty_like(words)
+        core.token_words(prf, KEY, states, ALL_COLUMNS, mine, isa)
+        assert np.array_equal(mine, words)
+        padded = np.pad(words, ((0, 0), (0, 5)))[:, None]
+        done = np.empty(1, np.uint8)
+        for kernel, ours, setting in ((core.tournament, token.tournament, 30), (core.reweight, token.reweight, 0.4)):
+            first, second = logits.copy(), logits.copy()
+            ours(padded, setting, first)
+            kernel(padded, setting, second, done, isa)
+            assert np.array_equal(first, second)
+        chosen = np.empty(1, np.int64)
+        core.gumbel_columns(prf, KEY, states, logits, ALL_COLUMNS, chosen, isa)
+        assert chosen == token.gumbel_columns(function, states, logits)
