@@ -32,7 +32,7 @@ from watermark.key import Key, Keyring
 from watermark.scheme import FixedKey, Scheme, SchemeInfo, load, schemes
 
 if TYPE_CHECKING:
-    from watermark import cuda, media
+    from watermark import cuda, media, reference
 
 __version__ = "0.1.0"
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "cuda",
     "load",
     "media",
+    "reference",
     "schemes",
     "set_threads",
     "threads",
@@ -66,7 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("cuda", "media"):
+    if name in ("cuda", "media", "reference"):
         return import_module(f"watermark.{name}")
     raise AttributeError(f"module 'watermark' has no attribute '{name}'")
 

@@ -31,6 +31,12 @@ _SCHEMES = {
     "latent.ring_id": "watermark.latent.ring_id:RingId",
     "latent.seal": "watermark.latent.seal:Seal",
     "latent.tree_ring": "watermark.latent.tree_ring:TreeRing",
+    "llm.dipmark": "watermark.llm.unbiased:DipMark",
+    "llm.greenlist": "watermark.llm.greenlist:GreenList",
+    "llm.gumbel": "watermark.llm.gumbel:Gumbel",
+    "llm.synthid": "watermark.llm.synthid:SynthId",
+    "llm.unbiased": "watermark.llm.unbiased:Unbiased",
+    "llm.unigram": "watermark.llm.greenlist:Unigram",
 }
 _ENTRY_POINTS = "watermark.schemes"
 _PROFILE_FORMAT, _PROFILE_VERSION = "watermark-profile", 1

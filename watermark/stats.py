@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LN10 = math.log(10)
+_MOST_SUMMANDS = 1 << 16
 
 
 def log_sidak(log_p: float, count: int) -> float:
@@ -31,15 +32,29 @@ def log_sidak(log_p: float, count: int) -> float:
 
 def log_fisher(log_p: Sequence[float]) -> float:
     """Fisher's combination of k independent p-values: ln Q(k, -sum ln p), Q the upper incomplete gamma function."""
-    x = -sum(log_p)
-    if x <= 0:
+    return log_gamma_tail(-sum(log_p), len(log_p))
+
+
+def log_gamma_tail(x: float, count: int) -> float:
+    """The sum of `count` standard exponentials: ln P(sum >= x) = ln Q(count, x)."""
+    if x <= 0 or count == 0:
         return 0.0
-    term, terms = 0.0, [0.0]
-    for i in range(1, len(log_p)):
-        term += math.log(x / i)
-        terms.append(term)
-    top = max(terms)
-    return min(0.0, top - x + math.log(sum(math.exp(t - top) for t in terms)))
+    terms = np.arange(count) * math.log(x) - log_factorials(count)
+    top = float(terms.max())
+    return min(0.0, top - x + math.log(float(np.exp(terms - top).sum())))
+
+
+def log_factorials(count: int) -> NDArray[np.float64]:
+    """ln 0!, ln 1!, ..., ln (count - 1)!: float64 of shape (count,)."""
+    size = 1 << max(8, (count - 1).bit_length())
+    return _log_factorials(size)[:count]
+
+
+@lru_cache(maxsize=32)
+def _log_factorials(size: int) -> NDArray[np.float64]:
+    table = np.array([math.lgamma(k + 1) for k in range(size)])
+    table.setflags(write=False)
+    return table
 
 
 def log_rademacher_energy(energy: float, count: int) -> float:
@@ -75,7 +90,20 @@ def log_binomial_tail(count: int, trials: int, rate: float) -> float:
     """Upper binomial tail: ln P(Bin(trials, rate) >= count), count from 0 to trials."""
     if count <= 0:
         return 0.0
-    return _log_incomplete_beta(rate, 1 - rate, count, trials - count + 1) if rate > 0 else -math.inf
+    if rate <= 0:
+        return -math.inf
+    if trials > _MOST_SUMMANDS:
+        return _log_incomplete_beta(rate, 1 - rate, count, trials - count + 1)
+    mean, reach = trials * rate, 12 * math.sqrt(trials * rate * (1 - rate)) + 40  # what lies further out is below e^-60
+    lower = count <= mean
+    first, last = (max(0, int(count - reach)), count - 1) if lower else (count, min(trials, int(count + reach)))
+    k = np.arange(first, last + 1)
+    table = log_factorials(trials + 1)
+    terms = k * (math.log(rate) - math.log1p(-rate)) - table[first : last + 1] - table[trials - last : trials - first + 1][::-1]
+    top = float(terms.max())
+    constant = float(table[trials]) + trials * math.log1p(-rate)
+    log_sum = min(0.0, constant + top + math.log(float(np.exp(terms - top).sum())))
+    return log_sum if not lower else math.log(-math.expm1(log_sum)) if log_sum < 0 else -math.inf
 
 
 def log_angular_tail(cosine: float, dimension: int) -> float:

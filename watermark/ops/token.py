@@ -58,6 +58,8 @@ class Texts:
     def of(cls, texts: Iterable[NDArray[np.int64]]) -> Texts:
         """These texts."""
         rows = list(texts)
+        if len(rows) == 1:
+            return cls(rows[0], np.zeros(1, np.int64), np.full(1, len(rows[0]), np.int64))
         ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return cls(np.concatenate([np.empty(0, np.int64), *rows]), ends[:-1], ends[1:])
 

@@ -1,0 +1,1 @@
+"""Marks in the tokens of language models, written while they are chosen."""

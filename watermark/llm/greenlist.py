@@ -1,0 +1,181 @@
+"""Green lists: the context picks tokens whose logits are raised (Kirchenbauer et al., ICML 2023).
+
+`llm.greenlist` seeds the list with the last tokens, `llm.unigram` has one list for all (Zhao et al., ICLR 2024). Lists are
+drawn token by token, as in SBW (Ceppi and Sanchez, EMNLP 2026), so that nothing is shuffled: a token is green if its word is
+below `gamma`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from watermark._values import whole
+from watermark.errors import ParameterError
+from watermark.llm.engine import SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
+from watermark.ops.token import PRFS, Function, Seeding, Texts, bias, bias_self
+from watermark.scheme import FixedKey, SchemeInfo
+from watermark.stats import log_binomial_tail
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SBW_STEPS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnigramParameters(TokenParameters):
+    """Parameters of `llm.unigram`.
+
+    Attributes:
+        gamma: Share of the vocabulary that is green, between 0 and 1.
+        delta: What is added to the logits of green tokens, above 0.
+        hard: Red tokens are excluded instead.
+        prf: Function of tokens.
+    """
+
+    gamma: float = 0.5
+    delta: float = 2.0
+    hard: bool = False
+    prf: str = SECURE_PRF
+
+    def __post_init__(self) -> None:
+        TokenParameters.__post_init__(self)
+        object.__setattr__(self, "gamma", number(self.gamma, "gamma", 0, 1))
+        object.__setattr__(self, "delta", number(self.delta, "delta", 0, 1000))
+        object.__setattr__(self, "hard", bool(self.hard))
+        prf_name(self.prf, PRFS)
+
+
+@dataclass(frozen=True, slots=True)
+class GreenListParameters(UnigramParameters):
+    """Parameters of `llm.greenlist`.
+
+    Attributes:
+        gamma: Share of the vocabulary that is green, between 0 and 1.
+        delta: What is added to the logits of green tokens, above 0.
+        hard: Red tokens are excluded instead.
+        prf: Function of tokens.
+        seeding: What seeds a list: "left", the last `width` tokens in order; "skip", the oldest of them; "least", the one
+            whose hash is least; "self", the least hash of a pair with the candidate itself, which takes the oldest's place.
+        width: Tokens of a context, 1 to 64. Wide contexts leave fewer marks after an edit, narrow ones are easier to learn.
+        top: With seeding "self": only so many candidates with the highest logits are tested, None for all.
+        window: Least length of the windows of tokens that are tested beside the whole text, to find a mark in a part of it;
+            None tests the whole text only.
+    """
+
+    seeding: str = "left"
+    width: int = 1
+    top: int | None = 40
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        UnigramParameters.__post_init__(self)
+        if self.seeding not in ("left", "skip", "least", "self"):
+            raise ParameterError(f"seeding is left, skip, least or self, not {self.seeding!r}")
+        object.__setattr__(self, "width", whole(self.width, "width", 1, 64))
+        if self.top is not None:
+            object.__setattr__(self, "top", whole(self.top, "top", 1, 1 << 24))
+        if self.window is not None:
+            object.__setattr__(self, "window", whole(self.window, "window", 8, 1 << 24))
+
+
+class GreenList(TokenScheme):
+    """The mark `llm.greenlist`.
+
+    What is scored is a unit: what the context comes to in the function, and the token. Each unit counts once, so that for
+    any text the number of green ones is binomial over the key, exactly.
+    """
+
+    info = SchemeInfo(
+        name="llm.greenlist",
+        modality="tokens",
+        null="exact",
+        fixed_key=FixedKey(4.0, 8.0, "prose of one author against another's, width 1: benchmarks/null.py"),
+        distortion_free=False,
+        payload="none",
+        security_bits=256,
+    )
+    Parameters: type[Any] = GreenListParameters
+
+    @property
+    def _threshold(self) -> int:
+        """Words below it are green."""
+        gamma = self.parameters.gamma
+        if self.parameters.prf == "sbw":  # 31 bits, moved up by one
+            return int(gamma * _SBW_STEPS) << 1
+        return min(2**32 - 1, max(1, round(gamma * 2**32)))
+
+    def _mark(self, step: Step) -> None:
+        function: Function = self._tables[0]
+        parameters = self.parameters
+        settings = {"hard": parameters.hard, "candidates": step.candidates}
+        if function.seeding == Seeding.SELF:
+            bias_self(
+                function, step.texts, step.logits, self._threshold, parameters.delta, top=parameters.top, **settings
+            )
+        else:
+            bias(function, function.states(step.texts), step.logits, self._threshold, parameters.delta, **settings)
+
+    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        words, counts = tables.read(texts, by_context=False)
+        return (words < self._threshold).astype(np.float64), counts
+
+    def _tail(self, units: NDArray[np.float64]) -> Tail:
+        rate, n, hits = self._threshold / 2**32, len(units), int(units.sum())
+        z = (hits - rate * n) / math.sqrt(n * rate * (1 - rate)) if n else 0.0
+        window = getattr(self.parameters, "window", None)
+        if window is None:
+            return log_binomial_tail(hits, n, rate), z, {"green": hits}
+        log_p, (first, last) = window_tail(units, rate, window)
+        return log_p, z, {"green": hits, "first_unit": first, "last_unit": last}
+
+
+class Unigram(GreenList):
+    """The mark `llm.unigram`: one green list for every context. The hardest to edit away, and the easiest to learn.
+
+    Every distinct token counts once, or a text that repeats itself would look marked.
+    """
+
+    info = SchemeInfo(
+        name="llm.unigram",
+        modality="tokens",
+        null="exact",
+        fixed_key=FixedKey(12.0, 30.0, "prose of one author against another's: benchmarks/null.py"),
+        distortion_free=False,
+        payload="none",
+        security_bits=256,
+    )
+    Parameters = UnigramParameters
+
+    def _width(self) -> int:
+        return 0
+
+
+def window_tail(units: NDArray[np.float64], rate: float, least: int) -> tuple[float, tuple[int, int]]:
+    """The strongest of all windows of units, paid for: min(1, N min p) over N windows.
+
+    Windows are as long as the text, half of it, and so on down to `least`, and start at every quarter of their length.
+
+    Args:
+        units: 1 for each hit, else 0: float64 of shape (units,).
+        rate: Probability of a hit.
+        least: Least length of a window.
+
+    Returns:
+        ln p, and the first and the last unit of the strongest window.
+    """
+    n = len(units)
+    reached = np.concatenate([[0], np.cumsum(units)])
+    windows = [(0, n)]
+    length = n // 2
+    while length >= least:
+        step = max(1, length // 4)
+        windows += [(start, start + length) for start in range(0, n - length + 1, step)]
+        length //= 2
+    tails = [log_binomial_tail(int(reached[b] - reached[a]), b - a, rate) for a, b in windows]
+    best = int(np.argmin(tails))
+    return min(0.0, tails[best] + math.log(len(windows))), (windows[best][0], max(windows[best][1] - 1, 0))
