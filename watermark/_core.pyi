@@ -17,6 +17,63 @@ def patch_noise(key: Any, code: Any, codes: int, out: Any, isa: str = "") -> Non
 def patch_search(key: Any, x: Any, least: float, best: Any, matches: Any, isa: str = "") -> None: ...
 def patch_counts(matches: Any, code: Any, masks: Any, counts: Any, isa: str = "") -> None: ...
 def polar_decode(soft: Any, information: Any, bits: Any, isa: str = "") -> int: ...
+def token_states(
+    tokens: Any,
+    begin: Any,
+    end: Any,
+    prf: int,
+    seeding: int,
+    width: int,
+    salt: Any,
+    key: Any,
+    out: Any,
+    isa: str = "",
+) -> None: ...
+def token_repeats(tokens: Any, begin: Any, end: Any, width: int, out: Any) -> None: ...
+def token_words(prf: int, key: Any, states: Any, candidates: Any, out: Any, isa: str = "") -> None: ...
+def bias_logits(
+    prf: int,
+    key: Any,
+    states: Any,
+    logits: Any,
+    candidates: Any,
+    threshold: int,
+    delta: float,
+    hard: bool,
+    isa: str = "",
+) -> None: ...
+def bias_logits_self(
+    tokens: Any,
+    begin: Any,
+    end: Any,
+    prf: int,
+    width: int,
+    key: Any,
+    logits: Any,
+    candidates: Any,
+    threshold: int,
+    delta: float,
+    hard: bool,
+    top: int,
+    isa: str = "",
+) -> None: ...
+def gumbel_columns(prf: int, key: Any, states: Any, logits: Any, candidates: Any, out: Any, isa: str = "") -> None: ...
+def tournament(words: Any, depth: int, logits: Any, done: Any, isa: str = "") -> None: ...
+def reweight(words: Any, alpha: float, logits: Any, done: Any, isa: str = "") -> None: ...
+def read_texts(
+    tokens: Any,
+    begin: Any,
+    end: Any,
+    prf: int,
+    seeding: int,
+    width: int,
+    salt: Any,
+    key: Any,
+    by_context: bool,
+    words: Any,
+    counts: Any,
+    isa: str = "",
+) -> None: ...
 def extend_code(checks: Any, bits: Any, isa: str = "") -> None: ...
 def schedule(checks: Any, coordinates: int, places: Any) -> int: ...
 def syndrome(

@@ -45,7 +45,7 @@ def log_gamma_tail(x: float, count: int) -> float:
 
 
 def log_factorials(count: int) -> NDArray[np.float64]:
-    """ln 0!, ln 1!, ..., ln (count - 1)!: float64 of shape (count,)."""
+    """Logarithms ln 0!, ln 1!, ..., ln (count - 1)!: float64 of shape (count,)."""
     size = 1 << max(8, (count - 1).bit_length())
     return _log_factorials(size)[:count]
 
@@ -99,7 +99,11 @@ def log_binomial_tail(count: int, trials: int, rate: float) -> float:
     first, last = (max(0, int(count - reach)), count - 1) if lower else (count, min(trials, int(count + reach)))
     k = np.arange(first, last + 1)
     table = log_factorials(trials + 1)
-    terms = k * (math.log(rate) - math.log1p(-rate)) - table[first : last + 1] - table[trials - last : trials - first + 1][::-1]
+    terms = (
+        k * (math.log(rate) - math.log1p(-rate))
+        - table[first : last + 1]
+        - table[trials - last : trials - first + 1][::-1]
+    )
     top = float(terms.max())
     constant = float(table[trials]) + trials * math.log1p(-rate)
     log_sum = min(0.0, constant + top + math.log(float(np.exp(terms - top).sum())))

@@ -82,13 +82,16 @@ WM_FN void philox(W (&c)[4], K k0, K k1) {
   }
 }
 
-// A function gives: context(key, window) and word(key, state, token), for one or for eight lanes; and on the CPU
+// A function gives: context(key, window) and word(key, state, token), for one or for eight lanes; keyed(state), whether the
+// state depends on the key at all; and on the CPU
 // words(key, state, first, out) for the `block` tokens from `first`, a multiple of it, and gather(key, state, tokens) for
 // eight tokens of one state.
 //
 // "philox4x32-10-v1" of vLLM. Tokens enter four at a time; a word is one of four of a counter.
 struct Philox {
   static constexpr uint32_t context_domain = 0x574D4358u, token_domain = 0x574D544Bu;
+
+  static WM_INLINE bool keyed(const State&) { return true; }
 
   template <class Windows>
   static WM_INLINE auto context(const TokenKey& key, const Windows& window) {
@@ -173,6 +176,8 @@ struct ChaCha8 {
     return at(s, W{} + token_domain, W{}, W{});
   }
 
+  static WM_INLINE bool keyed(const State&) { return true; }
+
   template <class Windows>
   static WM_INLINE auto context(const TokenKey& key, const Windows& window) {
     using W = typename Windows::Word;
@@ -242,6 +247,9 @@ struct Sbw {
   static WM_INLINE uint64_t number(const TokenKey& key) {
     return key.words[0] | static_cast<uint64_t>(key.words[1]) << 32;
   }
+
+  // A context that sums up to nothing has no secret: whoever writes the text knows what the key makes of it.
+  static WM_INLINE bool keyed(const State& s) { return s.words[0] | s.words[1]; }
 
   static WM_INLINE State context(const TokenKey& key, const Window& window) {
     uint64_t sum = 0;

@@ -415,7 +415,8 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
   for (t = 0; t < length; ++t) {
     uint64_t h = by_context ? 0 : static_cast<uint32_t>(text[t]);
     for (int i = 0; i < 4; ++i) h = (h ^ states[t].words[i]) * 0x9E3779B97F4A7C15u, h ^= h >> 32;
-    counts[t] = 1;
+    counts[t] = Prf::keyed(states[t]);
+    if (!counts[t]) continue;
     for (int64_t at = static_cast<int64_t>(h) & (size - 1);; at = (at + 1) & (size - 1)) {
       const int32_t other = slots[at];
       if (other < 0) {

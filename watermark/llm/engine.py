@@ -1,4 +1,4 @@
-"""The engine of token marks: texts, slots, logits and verdicts. A scheme says how it marks a row and how it scores a token."""
+"""The engine of token marks: texts, slots, logits and verdicts. A scheme marks rows and scores tokens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ def number(value: Any, name: str, low: float, high: float) -> float:
     Raises:
         ParameterError: It is no number between `low` and `high`, these excluded.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not low < value < high:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or not low < value < high
+    ):
         raise ParameterError(f"{name} must be a number between {low:g} and {high:g}, not {value!r}")
     return float(value)
 
@@ -64,7 +68,8 @@ class TokenParameters:
     """What all token marks share.
 
     Attributes:
-        vocab_size: Number of tokens, 2 to 2^24. Logits may have more columns: what pads them is never chosen or changed.
+        vocab_size: Number of tokens, 2 to 2^24. Logits may have more columns: what pads them is never chosen or
+            changed.
         tokenizer: Fingerprint of the tokenizer, if it is known; only compared.
     """
 
@@ -312,8 +317,8 @@ class TokenScheme(Scheme):
 class Generation:
     """Texts that are being written, one per slot.
 
-    A slot holds the message, the length of its prompt (what the first `apply` is given) and a stream of fresh randomness.
-    All else is read off the context at every step, so that beams may be reordered and drafts be taken back.
+    A slot holds the message, the length of its prompt (what the first `apply` is given) and a stream of fresh
+    randomness. All else is read off the context at every step, so that beams may be reordered and drafts be taken back.
     """
 
     def __init__(self, scheme: TokenScheme, payload: bytes | Sequence[bytes | None] | None, rng: Any) -> None:
@@ -321,10 +326,10 @@ class Generation:
             raise PayloadError(f"pass one message as bytes, or a list of one per slot, not {type(payload).__name__}")
         self._scheme = scheme
         self._several = isinstance(payload, (list, tuple))
-        self._payloads = list(payload) if isinstance(payload, (list, tuple)) else [payload]
+        payloads: list[Any] = list(payload) if isinstance(payload, (list, tuple)) else [payload]
         self._streams = 0
         self._noise = Function(PRFS.index(SECURE_PRF), _fresh(scheme, rng).key_words, 0)
-        self._messages = [(p, scheme._message(p)) for p in self._payloads]
+        self._messages = [(p, scheme._message(p)) for p in payloads]
         self._slots: list[Slot] = []
 
     def apply(self, context_ids: Any, logits: Any, *, rows: Any = None, candidates: Any = None) -> Any:
@@ -332,8 +337,8 @@ class Generation:
 
         Args:
             context_ids: Prompt and tokens so far: (tokens,), (lines, tokens), or a list of contexts, of integers.
-            logits: (columns,) or (lines, columns), float32, at least `vocab_size` columns; NumPy or a tensor. Biases keep
-                what they do not change; samplers leave 0 at the chosen token and minus infinity elsewhere.
+            logits: (columns,) or (lines, columns), float32, at least `vocab_size` columns; NumPy or a tensor. Biases
+                keep what they do not change; samplers leave 0 at the chosen token and minus infinity elsewhere.
             rows: Slot of each line; line i belongs to slot i by default.
             candidates: Tokens of the columns, (columns,) or (lines, columns), if logits hold those only.
 
@@ -389,7 +394,9 @@ class Generation:
         Raises:
             ParameterError: `rows` are no slots.
         """
-        chosen = [whole(row, "each row", 0, max(0, len(self._slots) - 1)) for row in np.asarray(rows).reshape(-1).tolist()]
+        chosen = [
+            whole(row, "each row", 0, max(0, len(self._slots) - 1)) for row in np.asarray(rows).reshape(-1).tolist()
+        ]
         self._slots[: len(chosen)] = [self._slots[row].copy(self._stream()) for row in chosen]
 
     def _lines(self, rows: Any, lines: int) -> list[Slot]:
@@ -411,7 +418,7 @@ class Generation:
             if self._several and row >= len(self._messages):
                 raise PayloadError(f"slot {row} has no message: {len(self._messages)} were given")
             given = self._messages[row if self._several else 0]
-        return Slot(*given, self._stream())
+        return Slot(given[0], given[1], self._stream())
 
     def _stream(self) -> int:
         self._streams += 1
@@ -490,7 +497,9 @@ def _matrix(logits: Any) -> Any:
         if good and logits.ndim == 2 and logits.shape[1] > 1 and logits.stride(1) != 1:
             raise MediaError("the columns of a tensor of logits must be contiguous")
     else:
-        good = isinstance(logits, np.ndarray) and logits.dtype == np.float32 and not isinstance(logits, np.ma.MaskedArray)
+        good = (
+            isinstance(logits, np.ndarray) and logits.dtype == np.float32 and not isinstance(logits, np.ma.MaskedArray)
+        )
         if good and not (logits.flags.writeable and logits.flags.aligned):
             raise MediaError("logits are changed in place, and this array cannot be written to")
     if not good or logits.ndim not in (1, 2):
@@ -528,7 +537,9 @@ def _candidates(candidates: Any, matrix: Any, vocabulary: int) -> NDArray[np.int
         raise MediaError(f"candidates are token ids of shape (columns,) or (lines, columns), not {_named(candidates)}")
     ids = ids[None] if ids.ndim == 1 else ids
     if len(ids) not in (1, len(matrix)) or ids.shape[1] != matrix.shape[1] or not ids.size:
-        raise MediaError(f"candidates of shape {ids.shape} do not name the columns of logits of shape {tuple(matrix.shape)}")
+        raise MediaError(
+            f"candidates of shape {ids.shape} do not name the columns of logits of shape {tuple(matrix.shape)}"
+        )
     if not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
         raise MediaError(f"candidates are tokens from 0 to {vocabulary - 1}")
     return ids

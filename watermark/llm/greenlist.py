@@ -1,21 +1,21 @@
 """Green lists: the context picks tokens whose logits are raised (Kirchenbauer et al., ICML 2023).
 
-`llm.greenlist` seeds the list with the last tokens, `llm.unigram` has one list for all (Zhao et al., ICLR 2024). Lists are
-drawn token by token, as in SBW (Ceppi and Sanchez, EMNLP 2026), so that nothing is shuffled: a token is green if its word is
-below `gamma`.
+`llm.greenlist` seeds the list with the last tokens, `llm.unigram` has one list for all (Zhao et al., ICLR 2024). Lists
+are drawn token by token, as in SBW (Ceppi and Sanchez, EMNLP 2026), so that nothing is shuffled: a token is green if
+its word is below `gamma`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from watermark._values import whole
 from watermark.errors import ParameterError
-from watermark.llm.engine import SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
+from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
 from watermark.ops.token import PRFS, Function, Seeding, Texts, bias, bias_self
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
@@ -41,13 +41,14 @@ class UnigramParameters(TokenParameters):
     delta: float = 2.0
     hard: bool = False
     prf: str = SECURE_PRF
+    _prfs: ClassVar[tuple[str, ...]] = CONTEXT_PRFS
 
     def __post_init__(self) -> None:
         TokenParameters.__post_init__(self)
         object.__setattr__(self, "gamma", number(self.gamma, "gamma", 0, 1))
         object.__setattr__(self, "delta", number(self.delta, "delta", 0, 1000))
         object.__setattr__(self, "hard", bool(self.hard))
-        prf_name(self.prf, PRFS)
+        prf_name(self.prf, self._prfs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,21 @@ class GreenListParameters(UnigramParameters):
         delta: What is added to the logits of green tokens, above 0.
         hard: Red tokens are excluded instead.
         prf: Function of tokens.
-        seeding: What seeds a list: "left", the last `width` tokens in order; "skip", the oldest of them; "least", the one
-            whose hash is least; "self", the least hash of a pair with the candidate itself, which takes the oldest's place.
-        width: Tokens of a context, 1 to 64. Wide contexts leave fewer marks after an edit, narrow ones are easier to learn.
+        seeding: What seeds a list: "left", the last `width` tokens in order; "skip", the oldest of them; "least", the
+            one whose hash is least; "self", the least hash of a pair with the candidate itself, which takes the
+            oldest's place.
+        width: Tokens of a context, 1 to 64. Wide contexts leave fewer marks after an edit, narrow ones are easier to
+            learn.
         top: With seeding "self": only so many candidates with the highest logits are tested, None for all.
-        window: Least length of the windows of tokens that are tested beside the whole text, to find a mark in a part of it;
-            None tests the whole text only.
+        window: Least length of the windows of tokens that are tested beside the whole text, to find a mark in a part
+            of it; None tests the whole text only.
     """
 
     seeding: str = "left"
     width: int = 1
     top: int | None = 40
     window: int | None = None
+    _prfs: ClassVar[tuple[str, ...]] = PRFS  # "sbw" is a product with what the context sums up to
 
     def __post_init__(self) -> None:
         UnigramParameters.__post_init__(self)
@@ -86,8 +90,8 @@ class GreenListParameters(UnigramParameters):
 class GreenList(TokenScheme):
     """The mark `llm.greenlist`.
 
-    What is scored is a unit: what the context comes to in the function, and the token. Each unit counts once, so that for
-    any text the number of green ones is binomial over the key, exactly.
+    What is scored is a unit: what the context comes to in the function, and the token. Each unit counts once, so that
+    for any text the number of green ones is binomial over the key, exactly.
     """
 
     info = SchemeInfo(
@@ -99,12 +103,12 @@ class GreenList(TokenScheme):
         payload="none",
         security_bits=256,
     )
-    Parameters: type[Any] = GreenListParameters
+    Parameters: ClassVar[type[Any]] = GreenListParameters
 
     @property
     def _threshold(self) -> int:
         """Words below it are green."""
-        gamma = self.parameters.gamma
+        gamma: float = self.parameters.gamma
         if self.parameters.prf == "sbw":  # 31 bits, moved up by one
             return int(gamma * _SBW_STEPS) << 1
         return min(2**32 - 1, max(1, round(gamma * 2**32)))

@@ -1,7 +1,7 @@
-"""Gumbel marks: the key's randomness chooses the token (Aaronson, "My AI Safety Lecture for UT Effective Altruism", 2022).
+"""Gumbel marks: the key's randomness chooses the token (Aaronson, "My AI Safety Lecture", 2022).
 
-With uniform numbers u_v of the context, the token that maximises u_v^(1 / p_v) is a sample of p. Who knows the key sees that
-chosen tokens have large u.
+With uniform numbers u_v of the context, the token that maximises u_v^(1 / p_v) is a sample of p. Who knows the key
+sees that chosen tokens have large u.
 """
 
 from __future__ import annotations

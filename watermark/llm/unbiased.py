@@ -1,15 +1,15 @@
 """Reweighted marks: tokens in a keyed order, of which the first ones lose probability to the last ones.
 
 `llm.dipmark` (Wu et al., "DiPmark: A Stealthy, Efficient and Resilient Watermark", 2024) with strength `alpha`;
-`llm.unbiased` is its strongest case alpha = 1/2, the gamma-reweight of Hu et al. ("Unbiased Watermark for Large Language
-Models", ICLR 2024).
+`llm.unbiased` is its strongest case alpha = 1/2, the gamma-reweight of Hu et al. ("Unbiased Watermark for Large
+Language Models", ICLR 2024).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -64,9 +64,9 @@ class DipMarkParameters(UnbiasedParameters):
 class DipMark(TokenScheme):
     """The mark `llm.dipmark`.
 
-    The order of the tokens is that of their words. A context that comes back within a text is left unmarked, so that the
-    text as a whole has the model's law over the key. The detector counts tokens in the upper half of the words, where
-    probability moved to: for any text made without the key that is a fair coin per context, exactly.
+    The order of the tokens is that of their words. A context that comes back within a text is left unmarked, so that
+    the text as a whole has the model's law over the key. The detector counts tokens in the upper half of the words,
+    where probability moved to: for any text made without the key that is a fair coin per context, exactly.
     """
 
     info = SchemeInfo(
@@ -78,7 +78,7 @@ class DipMark(TokenScheme):
         payload="none",
         security_bits=256,
     )
-    Parameters: type[Any] = DipMarkParameters
+    Parameters: ClassVar[type[Any]] = DipMarkParameters
 
     @property
     def _alpha(self) -> float:

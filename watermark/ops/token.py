@@ -1,9 +1,10 @@
 """Pseudorandom functions of tokens, and what marks do with them to rows of logits and to texts.
 
-A function turns a key, a context of tokens and a candidate into a 32-bit word. It is named and versioned, and bit-identical
-everywhere:
+A function turns a key, a context of tokens and a candidate into a 32-bit word. It is named and versioned, and
+bit-identical everywhere:
 
-- ``philox4x32-10-v1``: vLLM's. Philox4x32-10 (Salmon et al., SC 2011) with a 64-bit key. Fast, but no cryptographic function.
+- ``philox4x32-10-v1``: vLLM's. Philox4x32-10 (Salmon et al., SC 2011) with a 64-bit key. Fast, but no cryptographic
+function.
 - ``chacha8-v1``: ours. ChaCha with 8 rounds and the whole 256-bit key; contexts are hashed by a cascade.
 - ``sbw``: vLLM's for green lists. Philox seeded by a product of the 64-bit key (Ceppi and Sanchez, EMNLP 2026).
 """
@@ -33,8 +34,8 @@ _PAD = np.int64(-1)
 class Seeding(IntEnum):
     """How the last tokens seed the function (Kirchenbauer et al., "On the Reliability of Watermarks", 2023).
 
-    All of them in order; the oldest one; the one with the least state; or the least state of a pair that each makes with
-    the candidate, which takes the place of the oldest one.
+    All of them in order; the oldest one; the one with the least state; or the least state of a pair that each makes
+    with the candidate, which takes the place of the oldest one.
     """
 
     LEFT, SKIP, LEAST, SELF = range(4)
@@ -243,7 +244,8 @@ def tournament(words: NDArray[np.uint32], depth: int, logits: Any) -> NDArray[np
     """Replaces rows of logits by those of the two-candidate tournament (Dathathri et al., Nature 2024), in place.
 
     Args:
-        words: Bit l % 32 of word (row, l // 32, column) is g of layer l: uint32 of shape (rows, planes, columns or more).
+        words: Bit l % 32 of word (row, l // 32, column) is g of layer l: uint32 of shape
+            (rows, planes, columns or more).
         depth: Number of layers, 1 to 64.
         logits: float32 of shape (rows, columns); becomes log-probabilities.
 
@@ -286,15 +288,17 @@ def words_reference(
     window = [_PAD, *context][-function.width :] if function.width else []
     window = [_PAD] * (function.width - len(window)) + list(window)
     context_of, word_of = _REFERENCES[function.prf]
+    state: NDArray[np.uint32]
     with np.errstate(over="ignore"):  # products of 64 bits wrap around
         if function.seeding == Seeding.SELF:
             return np.array([_self_word(function, window, int(v), salt) for v in candidates], np.uint32)
         if function.seeding == Seeding.LEFT:
-            return word_of(function.key, context_of(function.key, [*window, *salt]), candidates)
-        if function.seeding == Seeding.SKIP:
-            return word_of(function.key, context_of(function.key, [window[0], *salt]), candidates)
-        states = [context_of(function.key, [token, *salt]) for token in window]
-        return word_of(function.key, min(states, key=lambda s: int(s[0])), candidates)
+            state = context_of(function.key, [*window, *salt])
+        elif function.seeding == Seeding.SKIP:
+            state = context_of(function.key, [window[0], *salt])
+        else:
+            state = min((context_of(function.key, [token, *salt]) for token in window), key=lambda s: int(s[0]))
+        return np.asarray(word_of(function.key, state, candidates))
 
 
 def _self_word(function: Function, window: list[Any], candidate: int, salt: Sequence[int]) -> np.uint32:
@@ -344,7 +348,7 @@ def _philox_word(
     return np.asarray(np.choose(token & np.uint32(3), found))
 
 
-def _chacha8(key: NDArray[np.uint32], counter: NDArray[np.uint32], nonce: Sequence[Any]) -> NDArray[np.uint32]:
+def _chacha8(key: NDArray[np.uint32], counter: NDArray[np.uint32], nonce: Any) -> NDArray[np.uint32]:
     start = np.empty((16, len(counter)), np.uint32)
     start[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
     start[4:12], start[12], start[13:] = key[:, None], counter, np.array(nonce, np.uint32)[:, None]
@@ -431,6 +435,6 @@ def reweight_reference(words: NDArray[np.uint32], alpha: float, logits: NDArray[
     order = np.argsort(words, kind="stable")
     reached = np.concatenate([[0.0], np.cumsum(p[order])])
     reached = np.maximum(reached - alpha, 0) + np.maximum(reached - (1 - alpha), 0)
-    out = np.empty_like(p)
+    out = np.empty(p.shape)
     out[order] = np.diff(reached)
     return out

@@ -48,8 +48,10 @@ class SyntheticLanguage:
             exponent = (low + high) / 2
             weights = np.exp(-exponent * rank)
             p = weights / weights.sum()
-            low, high = (exponent, high) if -(p * np.log(np.maximum(p, 1e-300))).sum() > self.entropy else (low, exponent)
-        return np.log(np.maximum(p, 1e-37)).astype(np.float32)
+            low, high = (
+                (exponent, high) if -(p * np.log(np.maximum(p, 1e-300))).sum() > self.entropy else (low, exponent)
+            )
+        return np.asarray(np.log(np.maximum(p, 1e-37)), np.float32)
 
     def logits(self, contexts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logarithms of the next token's probabilities.
@@ -73,7 +75,7 @@ class SyntheticLanguage:
             factor = np.where(bad, factor % size + 1, factor)
         shift = (mixed >> np.uint64(32)).astype(np.int64) % size
         ranks = (np.arange(size) * factor[:, None] + shift[:, None]) % size
-        return self._log_probabilities[ranks]
+        return np.asarray(self._log_probabilities[ranks])
 
     def write(
         self,
