@@ -59,7 +59,7 @@ def test_schemes_are_listed_with_facts():
     assert list(found) == sorted(found)
     assert {"image.spectral", "latent.gaussian_shading"} <= set(found)
     for name, info in found.items():
-        assert name.startswith(info.modality + ".")
+        assert name.startswith({"tokens": "llm"}.get(info.modality, info.modality) + ".")
         assert info.null in ("exact", "bound", "calibrated")
         assert info.fixed_key.at_1e3 >= 1
         assert info.fixed_key.at_1e6 >= 1
