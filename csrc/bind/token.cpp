@@ -17,7 +17,7 @@ struct Function {
 
   Function(int prf_, int seeding_, int64_t width_, const Tensor& key_)
       : prf(prf_), seeding(seeding_), width(width_), key(key_.dense<const uint32_t, 1>()) {
-    require(prf >= 0 && prf <= 2, "there is no such function of tokens");
+    require(prf >= 0 && prf <= 4, "there is no such function of tokens");
     require(seeding >= 0 && seeding <= 3, "there is no such seeding");
     require(width >= (seeding == 0 ? 0 : 1) && width <= max_width, "the context has too few or too many tokens");
     require(key.shape[0] == 8, "key must have 8 words");

@@ -87,7 +87,9 @@ template <class Work>
 auto with_prf(int prf, Work work) {
   if (prf == 0) return work(Philox{});
   if (prf == 1) return work(ChaCha8{});
-  return work(Sbw{});
+  if (prf == 2) return work(Sbw{});
+  if (prf == 3) return work(Octets<Philox>{});
+  return work(Octets<ChaCha8>{});
 }
 
 Window window_of(const TokenContext& c) { return Window{c.history, c.length, c.width, c.salt, c.salts}; }
@@ -115,7 +117,7 @@ void token_words(int prf, const uint32_t* key, const uint32_t* state, const int6
 void bias_logits(int prf, const uint32_t* key, const uint32_t* state, uint32_t threshold, float delta, int hard,
                  const int64_t* candidates, int64_t count, float* logits) {
   with_prf(prf, [&](auto function) {
-    bias_row<decltype(function)>(token_key(key), state_at(state), Green{threshold, delta, hard}, candidates, count, logits);
+    bias_row(function, token_key(key), state_at(state), Green{threshold, delta, hard}, candidates, count, logits);
   });
 }
 

@@ -38,6 +38,8 @@ typedef int16_t i16x8 __attribute__((vector_size(16)));
 typedef uint16_t u16x16 __attribute__((vector_size(32)));
 typedef int16_t i16x16 __attribute__((vector_size(32)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef uint8_t u8x8 __attribute__((vector_size(8)));
+typedef int8_t i8x8 __attribute__((vector_size(8)));
 
 // Products of the even lanes (0, 2, 4, 6) of two vectors, in full.
 WM_FN u64x4 multiply_even(u32x8 a, u32x8 b) {

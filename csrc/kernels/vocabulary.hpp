@@ -8,7 +8,7 @@
 namespace watermark::WM_ISA {
 
 #ifndef __CUDACC__
-constexpr int64_t chunk = 128;  // columns at a time
+constexpr int64_t chunk = 512;  // columns at a time
 constexpr float minus_infinity = -__builtin_huge_valf();
 
 // Words of the `count` columns from `base`, a multiple of `chunk`. Writes up to `chunk` words.
@@ -28,6 +28,20 @@ static inline void column_words(const TokenKey& key, const State& s, const int64
 
 WM_FN int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// Eight logits, of which the last ones may be missing.
+WM_FN f32x8 eight(const float* logits, int64_t left) {
+  if (left >= 8) return load<f32x8>(logits);
+  f32x8 part = f32x8{} + minus_infinity;
+  for (int64_t j = 0; j < left; ++j) part[j] = logits[j];
+  return part;
+}
+
+// The first of eight logits.
+WM_FN void save(float* logits, f32x8 values, int64_t left) {
+  if (left >= 8) return store(logits, values);
+  for (int64_t j = 0; j < left; ++j) logits[j] = values[j];
+}
+
 // What happens to green tokens (those whose word is below the threshold): delta is added, or all others are excluded.
 struct Green {
   uint32_t threshold;
@@ -35,26 +49,48 @@ struct Green {
   int hard;
 };
 
+// Where a lane of `mine` is set, delta is added to a logit, or elsewhere it becomes minus infinity.
+WM_FN f32x8 biased(const Green& green, f32x8 logits, i32x8 mine) {
+  if (!green.hard) return logits + bit_cast<f32x8>(bit_cast<i32x8>(f32x8{} + green.delta) & mine);
+  return mine < 0 ? logits : f32x8{} + minus_infinity;
+}
+
 template <class Prf>
-static inline void bias_row(const TokenKey& key, const State& s, const Green& green, const int64_t* candidates,
-                            int64_t count, float* logits) {
+static inline void bias_words(const TokenKey& key, const State& s, const Green& green, const int64_t* candidates,
+                              int64_t count, float* logits) {
   alignas(32) uint32_t words[chunk];
   for (int64_t base = 0; base < count; base += chunk) {
     const int64_t width = at_most(chunk, count - base);
     column_words<Prf>(key, s, candidates, base, width, words);
-    float* row = logits + base;
-    int64_t i = 0;
-    if (green.hard) {
-      for (; i < width; ++i)
-        if (!(words[i] < green.threshold)) row[i] = minus_infinity;
-      continue;
+    for (int64_t i = 0; i < width; i += 8) {
+      const i32x8 mine = load<u32x8>(words + i) < u32x8{} + green.threshold;
+      save(logits + base + i, biased(green, eight(logits + base + i, width - i), mine), width - i);
     }
-    const u32x8 delta = bit_cast<u32x8>(f32x8{} + green.delta), threshold = u32x8{} + green.threshold;
-    for (; i + 8 <= width; i += 8) {
-      const u32x8 mine = bit_cast<u32x8>(load<u32x8>(words + i) < threshold);
-      store(row + i, load<f32x8>(row + i) + bit_cast<f32x8>(delta & mine));
+  }
+}
+
+template <class Prf>
+static inline void bias_row(Prf, const TokenKey& key, const State& s, const Green& green, const int64_t* candidates,
+                            int64_t count, float* logits) {
+  bias_words<Prf>(key, s, green, candidates, count, logits);
+}
+
+// Bytes are compared where they lie, and widened after.
+template <class Prf>
+static inline void bias_row(Octets<Prf>, const TokenKey& key, const State& s, const Green& green, const int64_t* candidates,
+                            int64_t count, float* logits) {
+  if (candidates) return bias_words<Octets<Prf>>(key, s, green, candidates, count, logits);
+  alignas(32) uint8_t octets[4 * Prf::block];
+  const u8x8 threshold = u8x8{} + static_cast<uint8_t>(green.threshold);
+  for (int64_t base = 0; base < count; base += 4 * Prf::block) {
+    const int64_t width = at_most(4 * Prf::block, count - base);
+    alignas(32) uint32_t words[Prf::block];
+    Prf::words(key, s, static_cast<uint32_t>(base / 4), words);
+    __builtin_memcpy(octets, words, sizeof words);
+    for (int64_t i = 0; i < width; i += 8) {
+      const i32x8 mine = __builtin_convertvector(load<u8x8>(octets + i) < threshold, i32x8);
+      save(logits + base + i, biased(green, eight(logits + base + i, width - i), mine), width - i);
     }
-    for (; i < width; ++i) row[i] += words[i] < green.threshold ? green.delta : 0.0f;
   }
 }
 
@@ -177,18 +213,16 @@ static inline float largest(const float* logits, int64_t count) {
   return wrong ? __builtin_nanf("") : best;
 }
 
-// Eight logits, of which the last ones may be missing.
-WM_FN f32x8 eight(const float* logits, int64_t left) {
-  if (left >= 8) return load<f32x8>(logits);
-  f32x8 part = f32x8{} + minus_infinity;
-  for (int64_t j = 0; j < left; ++j) part[j] = logits[j];
-  return part;
-}
-
 constexpr double grid = 16777217.0;  // uniform numbers are (word / 2^8 + 1) / (2^24 + 1)
 
 // ln(-ln u) for the uniform number of a word: a Gumbel variate, negated.
 WM_FN double gumbel_cost(uint32_t word) { return log(-log(((word >> 8) + 1) / grid)); }
+
+// At least exp(x) for x <= 0, and at most 1.07 of it: 2^f <= 1 + f. Nothing is below exp(-87).
+WM_FN f32x8 weight_bound(f32x8 x) {
+  const f32x8 y = x > -87.0f ? x : f32x8{} - 87.0f;
+  return bit_cast<f32x8>(__builtin_convertvector(y * 12102203.0f + 1065353344.0f, i32x8));
+}
 
 // The column that maximises l - ln(-ln u): a sample of softmax(l) over the words (Aaronson 2022). -1 where logits are not
 // numbers or all are minus infinity. E = -ln u is exponential and the least E / p wins; as E >= 1 - u, all but a few columns
@@ -207,7 +241,7 @@ static inline int64_t gumbel_column(const TokenKey& key, const State& s, const i
     column_words<Prf>(key, s, candidates, base, width, words);
     for (int64_t i = 0; i < width; i += 8) {
       const f32x8 part = eight(logits + base + i, width - i);
-      const f32x8 p = exponential(part - top);
+      const f32x8 p = weight_bound(part - top);
       const i32x8 rest = 16777216 - bit_cast<i32x8>(load<u32x8>(words + i) >> 8);
       const i32x8 open = __builtin_convertvector(rest, f32x8) <= p * bound;
       const u64x4 any = bit_cast<u64x4>(open);
@@ -245,70 +279,79 @@ static inline double weights_of(const float* logits, int64_t count, float top, f
   return total;
 }
 
-// Sums of p over the columns that win in one layer, in the next, and in both; their order does not depend on the instruction
-// set.
-struct Masses {
-  double sums[3];
-};
-
 // The two-candidate tournament in closed form (Dathathri et al., Nature 2024): layer by layer p <- p (1 + g - m), m the mass
-// of the columns with g = 1. `bits` holds g of layer l in bit l % 32 of plane l / 32; planes lie `stride` words apart. Two
-// layers go into one pass, which also takes the sums that the next pass needs. The sum of p stays `total`. Rows are padded to
-// a multiple of 8.
+// of the columns with g = 1. `bits` holds g of layer l in bit l % 32 of plane l / 32; planes lie `stride` words apart. The sum
+// of p stays `total`. Rows are padded to a multiple of 8. Three layers go into one pass over memory, which also takes the sums
+// that the next three need; their order does not depend on the instruction set.
 struct Tournament {
   float* p;
   const uint32_t* bits;
   int64_t stride, padded;
   int depth;
 
-  // Eight columns: negative where they win in this layer; none does beyond the last.
-  WM_INLINE i32x8 signs(int layer, int64_t i) const {
-    if (layer >= depth) return i32x8{};
-    return bit_cast<i32x8>(load<u32x8>(bits + layer / 32 * stride + i) << (31 - layer % 32));
+  struct Layers {  // up to three layers of one plane
+    int first, count;
+    WM_INLINE int shift(int i) const { return first % 32 + i; }
+  };
+
+  WM_INLINE Layers after(int layer) const {
+    const int left = (32 - layer % 32) < depth - layer ? 32 - layer % 32 : depth - layer;
+    return {layer, left < 0 ? 0 : left < 3 ? left : 3};
   }
 
-  // Multiplies by the factors of layers `layer` and `layer` + 1 (none if it is negative), sums for the two that follow.
-  Masses pass(int layer, const float (&factors)[4]) const {
-    double totals[3][8] = {};
-    f32x8 f[4];
-    for (int i = 0; i < 4; ++i) f[i] = f32x8{} + factors[i];
+  // Sums of p over the columns with bits (1, 2, 3, ..., 7 as a binary number, the first layer lowest).
+  struct Masses {
+    double of[8];
+  };
+
+  // Multiplies by the factors of some layers (of none for the first pass), and sums for the layers `next`.
+  Masses pass(Layers now, f32x8 factors, Layers next) const {
+    double totals[8][8] = {};
+    const uint32_t* mine = bits + now.first / 32 * stride;
+    const uint32_t* then = next.count ? bits + next.first / 32 * stride : mine;
+    const uint32_t shift = static_cast<uint32_t>(now.shift(0)), keep = (1u << now.count) - 1;
+    const u32x8 up[3] = {u32x8{} + static_cast<uint32_t>(31 - next.shift(0)), u32x8{} + static_cast<uint32_t>(30 - next.shift(0)) % 32,
+                         u32x8{} + static_cast<uint32_t>(29 - next.shift(0)) % 32};
+    const i32x8 some[3] = {i32x8{} - (next.count > 0), i32x8{} - (next.count > 1), i32x8{} - (next.count > 2)};
     for (int64_t base = 0; base < padded; base += 1024) {
-      f32x8 first = {}, second = {}, both = {};
+      f32x8 sums[8] = {};
       const int64_t end = at_most(base + 1024, padded);
       for (int64_t i = base; i < end; i += 8) {
         f32x8 w = load<f32x8>(p + i);
-        if (layer >= 0) {
-          const i32x8 a = signs(layer, i), b = signs(layer + 1, i);
-          const f32x8 with = a < 0 ? f[3] : f[2], without = a < 0 ? f[1] : f[0];
-          w *= b < 0 ? with : without;
+        if (now.count) {
+          w *= __builtin_shuffle(factors, bit_cast<i32x8>((load<u32x8>(mine + i) >> shift) & keep));
           store(p + i, w);
         }
-        const i32x8 a = signs(layer + 2 - (layer < 0), i) >> 31, b = signs(layer + 3 - (layer < 0), i) >> 31;
-        const i32x8 x = bit_cast<i32x8>(w) & a;
-        first += bit_cast<f32x8>(x), second += bit_cast<f32x8>(bit_cast<i32x8>(w) & b), both += bit_cast<f32x8>(x & b);
+        const u32x8 word = load<u32x8>(then + i);
+        const i32x8 a = (bit_cast<i32x8>(word << up[0]) >> 31) & some[0], b = (bit_cast<i32x8>(word << up[1]) >> 31) & some[1],
+                    c = (bit_cast<i32x8>(word << up[2]) >> 31) & some[2];
+        const i32x8 wa = bit_cast<i32x8>(w) & a, wb = bit_cast<i32x8>(w) & b, wc = bit_cast<i32x8>(w) & c, wab = wa & b;
+        sums[1] += bit_cast<f32x8>(wa), sums[2] += bit_cast<f32x8>(wb), sums[3] += bit_cast<f32x8>(wab);
+        sums[4] += bit_cast<f32x8>(wc), sums[5] += bit_cast<f32x8>(wa & c), sums[6] += bit_cast<f32x8>(wb & c);
+        sums[7] += bit_cast<f32x8>(wab & c);
       }
-      for (int j = 0; j < 8; ++j) {
-        totals[0][j] += static_cast<double>(first[j]);
-        totals[1][j] += static_cast<double>(second[j]);
-        totals[2][j] += static_cast<double>(both[j]);
-      }
+      for (int k = 1; k < 8; ++k)
+        for (int j = 0; j < 8; ++j) totals[k][j] += static_cast<double>(sums[k][j]);
     }
     Masses m = {};
-    for (int k = 0; k < 3; ++k)
-      for (int j = 0; j < 8; ++j) m.sums[k] += totals[k][j];
+    for (int k = 1; k < 8; ++k)
+      for (int j = 0; j < 8; ++j) m.of[k] += totals[k][j];
     return m;
   }
 
   void run(double total) const {
-    const float none[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    Masses m = pass(-1, none);
-    for (int layer = 0; layer < depth; layer += 2) {
-      // Shares of the columns with g = 1 in this layer, and in the next once this one is through.
-      const double a = m.sums[0] / total, b = (m.sums[1] * (1.0 - a) + m.sums[2]) / total;
-      const double second = layer + 1 < depth ? 1.0 - b : 1.0, won = layer + 1 < depth ? 2.0 - b : 1.0;
-      const float factors[4] = {static_cast<float>((1.0 - a) * second), static_cast<float>((2.0 - a) * second),
-                                static_cast<float>((1.0 - a) * won), static_cast<float>((2.0 - a) * won)};
-      m = pass(layer, factors);
+    Layers now = after(0);
+    Masses m = pass(Layers{0, 0}, f32x8{}, now);
+    while (now.count) {
+      // Shares of the columns with g = 1 in each layer, once those before it are through. A layer that is none has none.
+      const double a = m.of[1] / total, b = (m.of[2] * (1 - a) + m.of[3]) / total;
+      const double c = (m.of[4] * (1 - a) * (1 - b) + m.of[5] * (1 - b) + m.of[6] * (1 - a) + m.of[7]) / total;
+      f32x8 factors;
+      for (int k = 0; k < 8; ++k)
+        factors[k] = static_cast<float>((1 - a + (k & 1)) * (1 - b + (k >> 1 & 1)) * (1 - c + (k >> 2)));
+      const Layers next = after(now.first + now.count);
+      m = pass(now, factors, next);
+      now = next;
     }
   }
 };

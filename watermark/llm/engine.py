@@ -14,7 +14,6 @@ from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections, over_keys
 from watermark.errors import CudaError, MediaError, ParameterError, PayloadError
 from watermark.llm.keys import EngineKey, function_key
-from watermark.ops._native import is_cuda
 from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Seeding, Texts, repeated
 from watermark.payload import Frame
 from watermark.prf import Prf, seed
@@ -364,7 +363,7 @@ class Generation:
         vocabulary = self._scheme.parameters.vocab_size
         listed = _candidates(candidates, matrix, vocabulary)
         work = matrix if listed is not ALL_COLUMNS else matrix[:, :vocabulary]
-        copied = isinstance(work, np.ndarray) and work.shape[1] > 1 and work.strides[1] != work.itemsize
+        copied = work.shape[1] > 1 and work.strides[1] != work.itemsize
         target = np.ascontiguousarray(work) if copied else work
         self._scheme._mark(Step(contexts, slots, target, listed, self._noise))
         if copied:
@@ -484,26 +483,20 @@ def _each(items: Any) -> Iterator[Any]:
 
 
 def _matrix(logits: Any) -> Any:
-    """Logits as a view of shape (lines, columns)."""
+    """Logits as a view of shape (lines, columns): NumPy, unless they are on a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
-        good = logits.dtype == torch.float32 and str(logits.layout) == "torch.strided"
-        if good and logits.device.type not in ("cpu", "cuda"):
-            raise CudaError(f"logits are marked on the CPU or on CUDA, not on {logits.device}")
-        if good and logits.requires_grad:
+        if logits.dtype != torch.float32 or logits.ndim not in (1, 2) or str(logits.layout) != "torch.strided":
+            raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
+        if logits.requires_grad:
             raise MediaError("logits are changed in place and must not require a gradient: use torch.no_grad()")
-        if is_cuda(logits):
-            raise CudaError("logits on CUDA are not supported by this build: move them to the CPU")
-        if good and logits.ndim == 2 and logits.shape[1] > 1 and logits.stride(1) != 1:
-            raise MediaError("the columns of a tensor of logits must be contiguous")
-    else:
-        good = (
-            isinstance(logits, np.ndarray) and logits.dtype == np.float32 and not isinstance(logits, np.ma.MaskedArray)
-        )
-        if good and not (logits.flags.writeable and logits.flags.aligned):
-            raise MediaError("logits are changed in place, and this array cannot be written to")
-    if not good or logits.ndim not in (1, 2):
+        if logits.device.type != "cpu":
+            raise CudaError(f"logits are marked on the CPU, not on {logits.device}: move them")
+        logits = logits.resolve_neg().numpy()
+    if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim not in (1, 2):
         raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
+    if not (logits.flags.writeable and logits.flags.aligned):
+        raise MediaError("logits are changed in place, and this array cannot be written to")
     return logits[None] if logits.ndim == 1 else logits
 
 

@@ -8,11 +8,12 @@ its word is below `gamma`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
@@ -23,6 +24,8 @@ from watermark.stats import log_binomial_tail
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from watermark.key import Key
+
 _SBW_STEPS = 2**31 - 1
 
 
@@ -31,7 +34,8 @@ class UnigramParameters(TokenParameters):
     """Parameters of `llm.unigram`.
 
     Attributes:
-        gamma: Share of the vocabulary that is green, between 0 and 1.
+        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw" and
+            seeding "self".
         delta: What is added to the logits of green tokens, above 0.
         hard: Red tokens are excluded instead.
         prf: Function of tokens.
@@ -56,7 +60,8 @@ class GreenListParameters(UnigramParameters):
     """Parameters of `llm.greenlist`.
 
     Attributes:
-        gamma: Share of the vocabulary that is green, between 0 and 1.
+        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw" and
+            seeding "self".
         delta: What is added to the logits of green tokens, above 0.
         hard: Red tokens are excluded instead.
         prf: Function of tokens.
@@ -105,31 +110,37 @@ class GreenList(TokenScheme):
     )
     Parameters: ClassVar[type[Any]] = GreenListParameters
 
-    @property
-    def _threshold(self) -> int:
-        """Words below it are green."""
+    def _bind(self, key: Key) -> Function:
+        function = super()._bind(key)
+        bytewise = self.parameters.prf != "sbw" and function.seeding != Seeding.SELF
+        return replace(function, octets=bytewise)
+
+    @cached_property
+    def _green(self) -> tuple[int, float]:
+        """Words below it are green; and the share of words that are."""
         gamma: float = self.parameters.gamma
         if self.parameters.prf == "sbw":  # 31 bits, moved up by one
-            return int(gamma * _SBW_STEPS) << 1
-        return min(2**32 - 1, max(1, round(gamma * 2**32)))
+            below = int(gamma * _SBW_STEPS)
+            return below << 1, below / 2**31
+        steps = 2**8 if self._tables[0].octets else 2**32
+        below = min(steps - 1, max(1, round(gamma * steps)))
+        return below, below / steps
 
     def _mark(self, step: Step) -> None:
         function: Function = self._tables[0]
-        parameters = self.parameters
+        parameters, (below, _) = self.parameters, self._green
         settings = {"hard": parameters.hard, "candidates": step.candidates}
         if function.seeding == Seeding.SELF:
-            bias_self(
-                function, step.texts, step.logits, self._threshold, parameters.delta, top=parameters.top, **settings
-            )
+            bias_self(function, step.texts, step.logits, below, parameters.delta, top=parameters.top, **settings)
         else:
-            bias(function, function.states(step.texts), step.logits, self._threshold, parameters.delta, **settings)
+            bias(function, function.states(step.texts), step.logits, below, parameters.delta, **settings)
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=False)
-        return (words < self._threshold).astype(np.float64), counts
+        return (words < self._green[0]).astype(np.float64), counts
 
     def _tail(self, units: NDArray[np.float64]) -> Tail:
-        rate, n, hits = self._threshold / 2**32, len(units), int(units.sum())
+        rate, n, hits = self._green[1], len(units), int(units.sum())
         z = (hits - rate * n) / math.sqrt(n * rate * (1 - rate)) if n else 0.0
         window = getattr(self.parameters, "window", None)
         if window is None:

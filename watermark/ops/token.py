@@ -11,7 +11,7 @@ function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +80,20 @@ class Function:
         key: uint32 of shape (8,); functions with a 64-bit key use the first two.
         width: Tokens of a context, 0 to 64. What is missing at the start of a text counts as -1.
         seeding: How the context enters.
+        octets: Whether a word is a byte, four tokens to a word of the function: 0 to 255. Not with "sbw",
+            nor with `Seeding.SELF`.
     """
 
     prf: int
     key: NDArray[np.uint32]
     width: int
     seeding: Seeding = Seeding.LEFT
+    octets: bool = False
+
+    @property
+    def code(self) -> int:
+        """Number that kernels know it by."""
+        return self.prf + 3 * self.octets
 
     def states(self, texts: Texts, salt: NDArray[np.int64] = NO_SALT) -> NDArray[np.uint32]:
         """What the contexts at the ends of the texts come to (not for `Seeding.SELF`).
@@ -99,7 +107,7 @@ class Function:
         """
         out = np.empty((len(texts), 8), np.uint32)
         core.token_states(
-            texts.tokens, texts.begin, texts.end, self.prf, int(self.seeding), self.width, salt, self.key, out
+            texts.tokens, texts.begin, texts.end, self.code, int(self.seeding), self.width, salt, self.key, out
         )
         return out
 
@@ -115,7 +123,7 @@ class Function:
             uint32 of shape (rows, columns).
         """
         out = np.empty((len(states), columns), np.uint32)
-        core.token_words(self.prf, self.key, states, candidates, out)
+        core.token_words(self.code, self.key, states, candidates, out)
         return out
 
     def read(
@@ -136,7 +144,7 @@ class Function:
             texts.tokens,
             texts.begin,
             texts.end,
-            self.prf,
+            self.code,
             int(self.seeding),
             self.width,
             salt,
@@ -176,7 +184,7 @@ def bias(
         hard: All other logits become minus infinity instead.
         candidates: As in `Function.words`.
     """
-    core.bias_logits(function.prf, function.key, states, logits, candidates, threshold, delta, hard)
+    core.bias_logits(function.code, function.key, states, logits, candidates, threshold, delta, hard)
 
 
 def bias_self(
@@ -206,7 +214,7 @@ def bias_self(
         texts.tokens,
         texts.begin,
         texts.end,
-        function.prf,
+        function.code,
         function.width,
         function.key,
         logits,
@@ -236,7 +244,7 @@ def gumbel_columns(
         int64 of shape (rows,); -1 where a logit is NaN or plus infinity, or all are minus infinity.
     """
     out = np.empty(len(states), np.int64)
-    core.gumbel_columns(function.prf, function.key, states, logits, candidates, out)
+    core.gumbel_columns(function.code, function.key, states, logits, candidates, out)
     return out
 
 
@@ -285,6 +293,9 @@ def words_reference(
     function: Function, context: Sequence[int], candidates: NDArray[np.int64], salt: Sequence[int] = ()
 ) -> NDArray[np.uint32]:
     """Words of candidates after a context of any length: uint32 of their shape. Every seeding."""
+    if function.octets:
+        words = words_reference(replace(function, octets=False), context, candidates >> 2, salt)
+        return words >> (8 * (candidates & 3)).astype(np.uint32) & np.uint32(255)
     window = [_PAD, *context][-function.width :] if function.width else []
     window = [_PAD] * (function.width - len(window)) + list(window)
     context_of, word_of = _REFERENCES[function.prf]

@@ -21,12 +21,13 @@ def texts(*lengths: int, vocabulary: int = 1000) -> Texts:
 
 def functions() -> list[Function]:
     found = [Function(prf, KEY, width) for prf in range(len(PRFS)) for width in LEFT_WIDTHS]
+    found += [Function(prf, KEY, 4, octets=True) for prf in range(2)]
     others = itertools.product(range(len(PRFS)), (1, 4), (Seeding.SKIP, Seeding.LEAST, Seeding.SELF))
     return found + [Function(prf, KEY, width, seeding) for prf, width, seeding in others]
 
 
 def named(function: Function) -> str:
-    return f"{PRFS[function.prf]}-{function.width}-{function.seeding.name}"
+    return f"{PRFS[function.prf]}-{function.width}-{function.seeding.name}" + "-octets" * function.octets
 
 
 def test_the_published_vector_of_philox4x32_10_v1():
@@ -75,9 +76,10 @@ def test_words_agree_with_the_reference(function):
 
 
 @pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+@pytest.mark.parametrize("octets", [False, True])
 @pytest.mark.parametrize("columns", [1, 7, 8, 33, 127, 128, 129, 1000])
-def test_rows_are_what_their_columns_are(prf, columns):
-    function = Function(prf, KEY, 2)
+def test_rows_are_what_their_columns_are(prf, octets, columns):
+    function = Function(prf, KEY, 2, octets=octets and PRFS[prf] != "sbw")
     states = function.states(texts(5, 6))
     rows = function.words(states, columns)
     listed = function.words(states, columns, np.arange(columns)[None])
@@ -131,18 +133,18 @@ def test_repeated_contexts():
     assert token.repeated(prefixes, 0).tolist() == [False, True, True, True, True, True]
 
 
-@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
-@pytest.mark.parametrize("columns", [1, 9, 300])
+@pytest.mark.parametrize("function", [f for f in functions() if f.width == 4 and f.seeding == Seeding.LEFT], ids=named)
+@pytest.mark.parametrize("columns", [1, 9, 300, 1030])
 @pytest.mark.parametrize("hard", [False, True])
-def test_bias(prf, columns, hard):
-    function, rng = Function(prf, KEY, 1), np.random.default_rng(columns)
+def test_bias(function, columns, hard):
+    rng, below = np.random.default_rng(columns), 64 if function.octets else 2**30
     states = function.states(texts(3, 4))
     wide = rng.standard_normal((2, columns + 5)).astype(np.float32)
     logits = wide[:, :columns]  # rows with a gap between them
-    green = function.words(states, columns) < 2**30
+    green = function.words(states, columns) < below
     expected = np.where(green, logits, -np.inf) if hard else logits + np.float32(2) * green
     rest = wide[:, columns:].copy()
-    token.bias(function, states, logits, 2**30, 2.0, hard=hard)
+    token.bias(function, states, logits, below, 2.0, hard=hard)
     assert np.array_equal(logits, expected)
     assert np.array_equal(wide[:, columns:], rest)
 

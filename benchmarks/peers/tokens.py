@@ -1,0 +1,161 @@
+"""Token marks beside the installed transformers and plain torch: CPU time of one step and of detection, on one thread.
+
+    OMP_NUM_THREADS=1 python benchmarks/peers/tokens.py
+
+Each row interleaves both in one process and gives the medians and the median of the ratios within a repetition. Ours work
+in place on logits that are copied anew outside of the clock. Prints a Markdown table and writes
+``benchmarks/results/peers_tokens.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import SynthIDTextWatermarkingConfig, WatermarkDetector, WatermarkingConfig
+
+import watermark
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VOCABULARY, SMALL = 128_256, 32_000
+KEYS = [654, 400, 836, 123, 340, 443, 597, 160, 57, 29, 590, 639, 13, 715, 468, 990, 966, 226, 324, 585, 118, 504]
+KEYS += [421, 521, 129, 669, 732, 225, 90, 960]
+
+
+class Row(NamedTuple):
+    """One comparison: what each does, and the factor that is asked."""
+
+    what: str
+    asked: float
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+
+
+def step(scheme: Any, logits: torch.Tensor, contexts: torch.Tensor, **settings: Any) -> Callable[[], Any]:
+    """One step of ours in the middle of a text. The clock runs for `apply` alone."""
+    generation = scheme.start(rng=1)
+    generation.apply(contexts[:, :10], logits.clone(), **settings)
+
+    def run() -> float:
+        row = logits.clone()
+        start = time.process_time()
+        generation.apply(contexts, row, **settings)
+        return time.process_time() - start
+
+    return run
+
+
+def timed(function: Callable[[], Any]) -> Callable[[], float]:
+    """The same, with a clock around it."""
+
+    def run() -> float:
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    return run
+
+
+def rows(key: watermark.Key) -> Iterator[Row]:
+    """What is compared."""
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    for batch in (1, 32):
+        contexts = torch.tensor(rng.integers(0, VOCABULARY, (batch, 60)))
+        logits = 2 * torch.randn(batch, VOCABULARY)
+        kgw = WatermarkingConfig().construct_processor(VOCABULARY, "cpu")
+        ours = watermark.load("llm.greenlist", key, vocab_size=VOCABULARY)
+        name = f"green list step, {VOCABULARY:,} tokens, batch {batch}"
+        yield Row(name, 15, step(ours, logits, contexts), timed(lambda c=contexts, x=logits, p=kgw: p(c, x)))
+        gumbel = watermark.load("llm.gumbel", key, vocab_size=VOCABULARY)
+        probabilities = logits.softmax(-1)
+        name = f"Gumbel choice (torch.multinomial on given probabilities), {VOCABULARY:,} tokens, batch {batch}"
+        yield Row(name, 8, step(gumbel, logits, contexts), timed(lambda p=probabilities: torch.multinomial(p, 1)))
+    contexts, logits = torch.tensor(rng.integers(0, SMALL, (1, 60))), 2 * torch.randn(1, SMALL)
+    selfhash = WatermarkingConfig(seeding_scheme="selfhash", context_width=4).construct_processor(SMALL, "cpu")
+    ours = watermark.load("llm.greenlist", key, vocab_size=SMALL, seeding="self", width=4)
+    name = f"selfhash step, top 40, {SMALL:,} tokens, batch 1"
+    yield Row(name, 500, step(ours, logits, contexts), timed(lambda c=contexts, x=logits: selfhash(c, x)))
+    config = SynthIDTextWatermarkingConfig(ngram_len=5, keys=KEYS)
+    contexts, logits = torch.tensor(rng.integers(0, VOCABULARY, (1, 60))), 2 * torch.randn(1, VOCABULARY)
+    synthid = config.construct_processor(VOCABULARY, "cpu")
+    ours = watermark.load("llm.synthid", key, vocab_size=VOCABULARY)
+    peer = timed(lambda c=contexts, x=logits: synthid(c, x))
+    yield Row(f"SynthID step, {VOCABULARY:,} tokens, batch 1", 200, step(ours, logits, contexts), peer)
+    top = torch.topk(logits, 1000)
+    ours_top = step(ours, top.values, contexts, candidates=top.indices)
+    yield Row("SynthID step, the top 1,000 (transformers: all)", 1000, ours_top, peer)
+    tokens = rng.integers(0, VOCABULARY, 200)
+    ids = torch.tensor(tokens)[None]
+    model = type("Config", (), {"bos_token_id": -1, "is_encoder_decoder": False, "vocab_size": VOCABULARY})()
+    detector = WatermarkDetector(model, "cpu", WatermarkingConfig())
+    for scheme, asked, theirs in (
+        ("llm.greenlist", 0.05, lambda: detector(ids, return_dict=True)),
+        ("llm.gumbel", 0.05, None),
+        ("llm.synthid", 0.05, lambda: synthid.compute_g_values(ids).float().mean()),
+    ):
+        mark = watermark.load(scheme, key, vocab_size=VOCABULARY)
+        what = f"{scheme}: detect 200 tokens"
+        yield Row(what, asked, timed(lambda m=mark: m.detect(tokens)), timed(theirs) if theirs else timed(lambda: None))
+
+
+def measure(row: Row, seconds: float) -> dict[str, Any]:
+    """Medians of both, in turns."""
+    row.ours(), row.theirs()
+    ours: list[float] = []
+    theirs: list[float] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or len(ours) < 7:
+        repeats = max(1, min(50, int(0.3 * statistics.median(theirs[-5:]) / statistics.median(ours[-5:])))) if ours else 1
+        ours.append(statistics.median(row.ours() for _ in range(repeats)))
+        theirs.append(row.theirs())
+    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+    return {
+        "what": row.what,
+        "ours_ms": 1e3 * statistics.median(ours),
+        "theirs_ms": 1e3 * statistics.median(theirs),
+        "ratio": ratio,
+        "asked": row.asked,
+        "runs": len(ours),
+    }
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ["| what | ours, ms | theirs, ms | ratio | asked |", "| --- | --- | --- | --- | --- |"]
+    for r in found:
+        peer = f"{r['theirs_ms']:.3g}" if r["theirs_ms"] > 0.001 else "-"
+        ratio = f"{r['ratio']:,.0f}" if r["theirs_ms"] > 0.001 else "-"
+        asked = f"{r['asked']:g}x" if r["asked"] >= 1 else f"{r['asked']:g} ms"
+        lines.append(f"| {r['what']} | {r['ours_ms']:.3g} | {peer} | {ratio} | {asked} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="time spent on each row")
+    parser.add_argument("--out", help="where to write the record")
+    options = parser.parse_args()
+    watermark.set_threads(1)
+    torch.set_num_threads(1)
+    key = watermark.Key.from_bytes(bytes(range(32)))
+    found = [measure(row, options.seconds) for row in rows(key)]
+    print(table(found))
+    path = _record.save("peers_tokens", found, markdown=table(found), packages=["torch", "transformers"], out=options.out)
+    print(f"\nwritten: {path.name}")
+
+
+if __name__ == "__main__":
+    main()
