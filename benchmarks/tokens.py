@@ -5,9 +5,9 @@ Texts come from `watermark.reference.SyntheticLanguage`, whose next token always
     python benchmarks/tokens.py --seed 1                  # power at 50 to 800 tokens, 1 to 4 nats, and divergence
     python benchmarks/tokens.py --seed 1 --distortion     # next-token frequencies over 10^6 keys
 
-Every text has a key of its own group (`--keys` groups). Power is the share of texts with p <= 1e-5, with its Clopper-Pearson
-95 % interval; divergence the mean Kullback-Leibler divergence of the marked next-token law from the model's, in nats. Prints
-Markdown tables and writes ``benchmarks/results/tokens.json`` (``tokens_distortion.json``).
+Every text has a key of its own group (`--keys` groups). Power is the share of texts with p <= 1e-5, with its
+Clopper-Pearson 95 % interval; divergence the mean Kullback-Leibler divergence of the marked next-token law from the
+model's, in nats. Prints Markdown tables and writes ``benchmarks/results/tokens.json`` (``tokens_distortion.json``).
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def distortion(seed: int, draws: int) -> list[dict[str, Any]]:
             generation.apply(np.zeros((lines, 1), np.int64), logits.copy())
             # Contexts of four tokens, all different: number of the line in base 64, after a block's own token.
             line = np.arange(lines)
-            contexts = np.stack([np.zeros(lines, np.int64), line // 64, line % 64, np.full(lines, 1), line // 8 % 64], axis=1)
+            contexts = np.stack(
+                [np.zeros(lines, np.int64), line // 64, line % 64, np.full(lines, 1), line // 8 % 64], axis=1
+            )
             generation.apply(contexts, logits)
             q = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
             cumulated = np.cumsum(q / q.sum(axis=1, keepdims=True), axis=1)
@@ -167,7 +169,10 @@ def power_tables(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def distortion_table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| scheme | said to be distortion-free | draws | chi-square, 63 degrees | p |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| scheme | said to be distortion-free | draws | chi-square, 63 degrees | p |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for row in rows:
         claim = "yes" if row["distortion_free"] else "no"
         lines.append(f"| `{row['scheme']}` | {claim} | {row['draws']:,} | {row['chi_square']:.1f} | {row['p']:.2g} |")

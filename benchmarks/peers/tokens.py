@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/peers/tokens.py
 
-Each row interleaves both in one process and gives the medians and the median of the ratios within a repetition. Ours work
-in place on logits that are copied anew outside of the clock. Prints a Markdown table and writes
+Each row interleaves both in one process and gives the medians and the median of the ratios within a repetition. Ours
+work in place on logits that are copied anew outside of the clock. Prints a Markdown table and writes
 ``benchmarks/results/peers_tokens.json``.
 """
 
@@ -117,7 +117,9 @@ def measure(row: Row, seconds: float) -> dict[str, Any]:
     theirs: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end or len(ours) < 7:
-        repeats = max(1, min(50, int(0.3 * statistics.median(theirs[-5:]) / statistics.median(ours[-5:])))) if ours else 1
+        repeats = (
+            max(1, min(50, int(0.3 * statistics.median(theirs[-5:]) / statistics.median(ours[-5:])))) if ours else 1
+        )
         ours.append(statistics.median(row.ours() for _ in range(repeats)))
         theirs.append(row.theirs())
     ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
@@ -153,7 +155,9 @@ def main() -> None:
     key = watermark.Key.from_bytes(bytes(range(32)))
     found = [measure(row, options.seconds) for row in rows(key)]
     print(table(found))
-    path = _record.save("peers_tokens", found, markdown=table(found), packages=["torch", "transformers"], out=options.out)
+    path = _record.save(
+        "peers_tokens", found, markdown=table(found), packages=["torch", "transformers"], out=options.out
+    )
     print(f"\nwritten: {path.name}")
 
 

@@ -230,6 +230,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_pictures(m);
   py::module_ emulated = m.def_submodule("_emulated", "What a GPU would run, run by one thread of the CPU. For tests.");
   bind_batch(emulated);
+  bind_batch_tokens(emulated);
 }
 
 }  // namespace watermark

@@ -120,6 +120,7 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   m.def("patch_search", &patch_search, py::arg("key"), py::arg("x"), py::arg("least"), py::arg("best"),
         py::arg("matches"));
   bind_batch(m);
+  bind_batch_tokens(m);
 }
 
 }  // namespace watermark

@@ -213,52 +213,55 @@ static inline float largest(const float* logits, int64_t count) {
   return wrong ? __builtin_nanf("") : best;
 }
 
+#endif
+
 constexpr double grid = 16777217.0;  // uniform numbers are (word / 2^8 + 1) / (2^24 + 1)
 
-// ln(-ln u) for the uniform number of a word: a Gumbel variate, negated.
-WM_FN double gumbel_cost(uint32_t word) { return log(-log(((word >> 8) + 1) / grid)); }
+// ln(-ln u) - l for the uniform number u of a word: the negated sum of a logit and a Gumbel variate.
+WM_FN double gumbel_cost(uint32_t word, float logit) { return log(-log(((word >> 8) + 1) / grid)) - logit; }
 
-// At least exp(x) for x <= 0, and at most 1.07 of it: 2^f <= 1 + f. Nothing is below exp(-87).
-WM_FN f32x8 weight_bound(f32x8 x) {
-  const f32x8 y = x > -87.0f ? x : f32x8{} - 87.0f;
-  return bit_cast<f32x8>(__builtin_convertvector(y * 12102203.0f + 1065353344.0f, i32x8));
+// At most that, but for rounding, and by at most .1 less where it is small: E = -ln u is at least 1 - u, and log2(2^e (1 + f))
+// is at least e + f, the bits of a float as an integer.
+constexpr float bits_to_log = 8.2629583e-8f, log_of_grid = 104.66522f, bound_slack = 1e-3f;
+WM_FN float gumbel_bound(uint32_t word, float logit) {
+  const float rest = static_cast<float>(16777216 - static_cast<int32_t>(word >> 8));
+  return static_cast<float>(bit_cast<int32_t>(rest)) * bits_to_log - log_of_grid - logit;
 }
 
-// The column that maximises l - ln(-ln u): a sample of softmax(l) over the words (Aaronson 2022). -1 where logits are not
-// numbers or all are minus infinity. E = -ln u is exponential and the least E / p wins; as E >= 1 - u, all but a few columns
-// are ruled out without a logarithm.
+#ifndef __CUDACC__
+// The column with the least cost, the first of equals: a sample of softmax(l) over the words (Aaronson 2022). -1 where a logit
+// is NaN or plus infinity, or all are minus infinity. The bound rules out all but a few columns without a logarithm.
 template <class Prf>
 static inline int64_t gumbel_column(const TokenKey& key, const State& s, const int64_t* candidates, int64_t count,
                                     const float* logits) {
-  const float top = largest(logits, count);
-  if (!(top > minus_infinity)) return -1;
   alignas(32) uint32_t words[chunk];
   int64_t best = -1;
-  double least = 0.0;
-  float bound = __builtin_huge_valf();
+  double least = __builtin_huge_val();
+  float enough = __builtin_huge_valf();
+  i32x8 good = ~i32x8{};
   for (int64_t base = 0; base < count; base += chunk) {
     const int64_t width = at_most(chunk, count - base);
     column_words<Prf>(key, s, candidates, base, width, words);
     for (int64_t i = 0; i < width; i += 8) {
-      const f32x8 part = eight(logits + base + i, width - i);
-      const f32x8 p = weight_bound(part - top);
+      const f32x8 logit = eight(logits + base + i, width - i);
       const i32x8 rest = 16777216 - bit_cast<i32x8>(load<u32x8>(words + i) >> 8);
-      const i32x8 open = __builtin_convertvector(rest, f32x8) <= p * bound;
-      const u64x4 any = bit_cast<u64x4>(open);
+      const i32x8 bits = bit_cast<i32x8>(__builtin_convertvector(rest, f32x8));
+      const f32x8 bound = __builtin_convertvector(bits, f32x8) * bits_to_log - log_of_grid - logit;
+      const u64x4 any = bit_cast<u64x4>(bound < enough);
+      good &= logit < __builtin_huge_valf();
       if (!(any[0] | any[1] | any[2] | any[3])) continue;
       for (int64_t j = 0; j < 8; ++j) {
-        if (!open[j] || part[j] == minus_infinity) continue;
-        const double cost = gumbel_cost(words[i + j]) - (static_cast<double>(part[j]) - top);
-        if (best >= 0 && !(cost < least)) continue;
+        if (!(bound[j] < enough)) continue;
+        const double cost = gumbel_cost(words[i + j], logit[j]);
+        if (!(cost < least)) continue;
         best = base + i + j, least = cost;
-        bound = static_cast<float>(exp(cost) * grid * 1.001);
+        enough = static_cast<float>(cost) + bound_slack;
       }
     }
   }
-  if (best >= 0) return best;
-  for (int64_t i = 0; i < count; ++i)  // every weight but this one underflows
-    if (logits[i] == top) return i;
-  return -1;
+  for (int j = 0; j < 8; ++j)
+    if (!good[j]) return -1;
+  return best;
 }
 
 // p = exp(l - top) over the row, padded with zeros to a multiple of 8; returns their sum.

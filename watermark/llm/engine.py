@@ -14,6 +14,9 @@ from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections, over_keys
 from watermark.errors import CudaError, MediaError, ParameterError, PayloadError
 from watermark.llm.keys import EngineKey, function_key
+from watermark.ops import batch_token, token
+from watermark.ops._native import is_cuda
+from watermark.ops.batch import to_device
 from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Seeding, Texts, repeated
 from watermark.payload import Frame
 from watermark.prf import Prf, seed
@@ -129,44 +132,87 @@ class Step:
         salt = np.stack([np.array([s.stream for s in self.slots]), self.texts.end - self.texts.begin], axis=1)
         return self.noise.states(self.texts, salt)
 
-    def choose(self, columns: NDArray[np.int64]) -> None:
-        """Leaves 0 at one column of each row and minus infinity elsewhere.
+    def is_new(self, width: int) -> NDArray[np.bool_]:
+        """Whether the context of each text is new to it: bool of shape (texts,)."""
+        return ~repeated(self.texts, width)
+
+    def bias(self, function: Function, threshold: int, delta: float, *, hard: bool = False) -> None:
+        """Raises the logits of tokens whose words are below a threshold (or excludes all others)."""
+        states = function.states(self.texts)
+        self._kernels().bias(function, states, self.logits, threshold, delta, hard=hard, candidates=self.candidates)
+
+    def sample(self, function: Function, states: NDArray[np.uint32], where: NDArray[np.bool_]) -> None:
+        """Chooses a token in some rows, by the Gumbel trick with the words of these states.
 
         Raises:
-            MediaError: A column is negative: the row had no logits to choose from.
+            MediaError: A row has no logits to choose from.
         """
-        _check_rows(columns >= 0)
-        self.logits[:] = -np.inf
-        self.logits[np.arange(len(columns)), columns] = 0.0
+        module = self._kernels()
+        self._on_rows(where, lambda rows, logits, listed: module.choose(function, states[rows], logits, listed))
 
-    def reshape(self, function: Function, kernel: Callable[[NDArray[np.uint32], Any], NDArray[np.bool_]]) -> None:
-        """Lets a kernel change the rows whose context is new to their text.
+    def tournament(self, function: Function, depth: int, where: NDArray[np.bool_]) -> None:
+        """Lets tokens compete in some rows, by the bits of their words.
+
+        Raises:
+            MediaError: A row has no logits to choose from.
+        """
+        states = function.states(self.texts)
+
+        def work(rows: NDArray[np.intp], logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+            if is_cuda(logits):
+                found = batch_token.words(function, states[rows], logits.shape[1], logits, listed)
+                return batch_token.tournament(found, depth, logits)
+            return token.tournament(function.words(states[rows], logits.shape[1], listed)[:, None], depth, logits)
+
+        self._on_rows(where, work)
+
+    def reshape(
+        self,
+        function: Function,
+        kernel: Callable[[NDArray[np.uint32], Any], NDArray[np.bool_]],
+        where: NDArray[np.bool_],
+    ) -> None:
+        """Lets a kernel change some rows.
 
         Args:
             function: Function of tokens.
             kernel: Changes logits of shape (rows, columns) with words of shape (rows, 1, columns); says which it could.
+            where: Which rows.
 
         Raises:
             MediaError: It could not.
         """
-        words = function.words(function.states(self.texts), self.logits.shape[1], self.candidates)[:, None]
-        new = ~repeated(self.texts, function.width)
-        if new.all():
-            _check_rows(kernel(words, self.logits))
-        elif new.any():
-            some = self.logits[new]
-            _check_rows(kernel(words[new], some))
-            self.logits[new] = some
+        states = function.states(self.texts)
+
+        def work(rows: NDArray[np.intp], logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+            return kernel(function.words(states[rows], logits.shape[1], listed)[:, None], logits)
+
+        self._on_rows(where, work)
+
+    def _kernels(self) -> Any:
+        return batch_token if is_cuda(self.logits) else token
+
+    def _on_rows(self, where: NDArray[np.bool_], work: Callable[[Any, Any, Any], NDArray[np.bool_]]) -> None:
+        """Calls work(rows, their logits, their candidates) and puts the logits back."""
+        rows = np.flatnonzero(where)
+        if not len(rows):
+            return
+        if len(rows) == len(where):
+            _check_rows(work(rows, self.logits, self.candidates), rows)
+            return
+        some = self.logits[rows]  # a copy
+        _check_rows(work(rows, some, self.candidates[rows] if len(self.candidates) > 1 else self.candidates), rows)
+        self.logits[rows] = some
 
 
-def _check_rows(good: NDArray[np.bool_]) -> None:
+def _check_rows(good: NDArray[np.bool_], rows: NDArray[np.intp]) -> None:
     """Refuses rows that kernels could not work on.
 
     Raises:
         MediaError: A row has a logit that is NaN or plus infinity, or none above minus infinity.
     """
     if not good.all():
-        raise MediaError(f"logits of line {int(np.argmin(good))} are not finite, or exclude every token")
+        raise MediaError(f"logits of line {rows[np.argmin(good)]} are not finite, or exclude every token")
 
 
 class TokenScheme(Scheme):
@@ -176,6 +222,8 @@ class TokenScheme(Scheme):
     """Whether contexts reach into the prompt."""
     samples = False
     """Whether marking chooses the token, instead of changing its odds."""
+    on_device = False
+    """Whether `_mark` takes logits in GPU memory. Otherwise they make a trip through the host's."""
     parameters: Any
 
     def start(self, payload: bytes | Sequence[bytes | None] | None = None, *, rng: Any = None) -> Generation:
@@ -336,7 +384,8 @@ class Generation:
 
         Args:
             context_ids: Prompt and tokens so far: (tokens,), (lines, tokens), or a list of contexts, of integers.
-            logits: (columns,) or (lines, columns), float32, at least `vocab_size` columns; NumPy or a tensor. Biases
+            logits: (columns,) or (lines, columns), float32 (on CUDA also float16 and bfloat16), at least `vocab_size`
+                columns; NumPy or a tensor. Biases
                 keep what they do not change; samplers leave 0 at the chosen token and minus infinity elsewhere.
             rows: Slot of each line; line i belongs to slot i by default.
             candidates: Tokens of the columns, (columns,) or (lines, columns), if logits hold those only.
@@ -363,11 +412,10 @@ class Generation:
         vocabulary = self._scheme.parameters.vocab_size
         listed = _candidates(candidates, matrix, vocabulary)
         work = matrix if listed is not ALL_COLUMNS else matrix[:, :vocabulary]
-        copied = work.shape[1] > 1 and work.strides[1] != work.itemsize
-        target = np.ascontiguousarray(work) if copied else work
+        target = _workable(work, self._scheme.on_device)
         self._scheme._mark(Step(contexts, slots, target, listed, self._noise))
-        if copied:
-            work[:] = target
+        if target is not work:
+            work[:] = to_device(target, work) if is_cuda(work) and isinstance(target, np.ndarray) else target
         if listed is ALL_COLUMNS and matrix.shape[1] > vocabulary and self._scheme.samples:
             matrix[:, vocabulary:] = -np.inf
         return logits
@@ -486,18 +534,30 @@ def _matrix(logits: Any) -> Any:
     """Logits as a view of shape (lines, columns): NumPy, unless they are on a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
-        if logits.dtype != torch.float32 or logits.ndim not in (1, 2) or str(logits.layout) != "torch.strided":
+        numbers = (torch.float32, torch.float16, torch.bfloat16) if is_cuda(logits) else (torch.float32,)
+        if logits.dtype not in numbers or logits.ndim not in (1, 2) or str(logits.layout) != "torch.strided":
             raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
         if logits.requires_grad:
             raise MediaError("logits are changed in place and must not require a gradient: use torch.no_grad()")
+        if is_cuda(logits):
+            return logits[None] if logits.ndim == 1 else logits
         if logits.device.type != "cpu":
-            raise CudaError(f"logits are marked on the CPU, not on {logits.device}: move them")
+            raise CudaError(f"logits are marked on the CPU or on CUDA, not on {logits.device}")
         logits = logits.resolve_neg().numpy()
     if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim not in (1, 2):
         raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
     if not (logits.flags.writeable and logits.flags.aligned):
         raise MediaError("logits are changed in place, and this array cannot be written to")
     return logits[None] if logits.ndim == 1 else logits
+
+
+def _workable(rows: Any, on_device: bool) -> Any:
+    """The rows themselves if kernels can work on them, else a copy of them that they can."""
+    if is_cuda(rows):
+        if not on_device:
+            return rows.float().cpu().numpy()
+        return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
+    return rows if rows.shape[1] <= 1 or rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
 
 
 def _contexts(context_ids: Any, lines: int) -> Texts:

@@ -17,7 +17,7 @@ from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
-from watermark.ops.token import PRFS, Function, Seeding, Texts, bias, bias_self
+from watermark.ops.token import PRFS, Function, Seeding, Texts, bias_self
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
@@ -34,8 +34,8 @@ class UnigramParameters(TokenParameters):
     """Parameters of `llm.unigram`.
 
     Attributes:
-        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw" and
-            seeding "self".
+        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw"
+            and seeding "self".
         delta: What is added to the logits of green tokens, above 0.
         hard: Red tokens are excluded instead.
         prf: Function of tokens.
@@ -60,8 +60,8 @@ class GreenListParameters(UnigramParameters):
     """Parameters of `llm.greenlist`.
 
     Attributes:
-        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw" and
-            seeding "self".
+        gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw"
+            and seeding "self".
         delta: What is added to the logits of green tokens, above 0.
         hard: Red tokens are excluded instead.
         prf: Function of tokens.
@@ -126,14 +126,19 @@ class GreenList(TokenScheme):
         below = min(steps - 1, max(1, round(gamma * steps)))
         return below, below / steps
 
+    @property
+    def on_device(self) -> bool:  # type: ignore[override]
+        """Candidates with states of their own are the host's work."""
+        return bool(self._tables[0].seeding != Seeding.SELF)
+
     def _mark(self, step: Step) -> None:
         function: Function = self._tables[0]
         parameters, (below, _) = self.parameters, self._green
-        settings = {"hard": parameters.hard, "candidates": step.candidates}
         if function.seeding == Seeding.SELF:
-            bias_self(function, step.texts, step.logits, below, parameters.delta, top=parameters.top, **settings)
+            settings = {"hard": parameters.hard, "top": parameters.top, "candidates": step.candidates}
+            bias_self(function, step.texts, step.logits, below, parameters.delta, **settings)
         else:
-            bias(function, function.states(step.texts), step.logits, below, parameters.delta, **settings)
+            step.bias(function, below, parameters.delta, hard=parameters.hard)
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=False)

@@ -14,12 +14,13 @@ import numpy as np
 
 from watermark._values import whole
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
-from watermark.ops.token import Function, Texts, gumbel_columns, repeated
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_gamma_tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from watermark.ops.token import Function, Texts
 
 _GRID = 2**24 + 1
 
@@ -51,6 +52,7 @@ class Gumbel(TokenScheme):
     """
 
     samples = True
+    on_device = True
     info = SchemeInfo(
         name="llm.gumbel",
         modality="tokens",
@@ -64,12 +66,10 @@ class Gumbel(TokenScheme):
 
     def _mark(self, step: Step) -> None:
         function: Function = self._tables[0]
-        columns = gumbel_columns(function, function.states(step.texts), step.logits, step.candidates)
-        again = repeated(step.texts, function.width)
-        if again.any():
-            fresh = gumbel_columns(step.noise, step.fresh_states(), step.logits, step.candidates)
-            columns = np.where(again, fresh, columns)
-        step.choose(columns)
+        new = step.is_new(function.width)
+        step.sample(function, function.states(step.texts), new)
+        if not new.all():
+            step.sample(step.noise, step.fresh_states(), ~new)
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=True)

@@ -10,12 +10,13 @@ import numpy as np
 
 from watermark._values import whole
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
-from watermark.ops.token import Function, Texts, tournament
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from watermark.ops.token import Function, Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class SynthId(TokenScheme):
     that the text as a whole has the model's law over the key.
     """
 
+    on_device = True
     info = SchemeInfo(
         name="llm.synthid",
         modality="tokens",
@@ -58,7 +60,8 @@ class SynthId(TokenScheme):
     Parameters = SynthIdParameters
 
     def _mark(self, step: Step) -> None:
-        step.reshape(self._tables[0], lambda words, logits: tournament(words, self.parameters.depth, logits))
+        function: Function = self._tables[0]
+        step.tournament(function, self.parameters.depth, step.is_new(function.width))
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=True)

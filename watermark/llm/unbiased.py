@@ -86,7 +86,8 @@ class DipMark(TokenScheme):
         return alpha
 
     def _mark(self, step: Step) -> None:
-        step.reshape(self._tables[0], lambda words, logits: reweight(words, self._alpha, logits))
+        function: Function = self._tables[0]
+        step.reshape(function, lambda words, logits: reweight(words, self._alpha, logits), step.is_new(function.width))
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=True)

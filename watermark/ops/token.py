@@ -248,6 +248,28 @@ def gumbel_columns(
     return out
 
 
+def choose(
+    function: Function,
+    states: NDArray[np.uint32],
+    logits: NDArray[np.float32],
+    candidates: NDArray[np.int64] = ALL_COLUMNS,
+) -> NDArray[np.bool_]:
+    """Samples as `gumbel_columns` does, and leaves 0 at that column and minus infinity elsewhere, in place.
+
+    Returns:
+        bool of shape (rows,): False where a row was left alone.
+    """
+    columns = gumbel_columns(function, states, logits, candidates)
+    done = columns >= 0
+    rows = np.flatnonzero(done)
+    if len(rows) == len(done):
+        logits.fill(-np.inf)
+    else:
+        logits[rows] = -np.inf
+    logits[rows, columns[rows]] = 0.0
+    return np.asarray(done)
+
+
 def tournament(words: NDArray[np.uint32], depth: int, logits: Any) -> NDArray[np.bool_]:
     """Replaces rows of logits by those of the two-candidate tournament (Dathathri et al., Nature 2024), in place.
 
