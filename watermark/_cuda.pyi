@@ -57,3 +57,29 @@ def batch_beliefs(
     totals: Any,
     unsatisfied: Any,
 ) -> None: ...
+
+# Rows of logits: also in _core._emulated.
+def batch_bias_logits(
+    logits: Any,
+    number: str,
+    prf: int,
+    key: Any,
+    states: Any,
+    candidates: Any,
+    threshold: int,
+    delta: float,
+    hard: bool,
+) -> None: ...
+def batch_token_words(out: Any, prf: int, key: Any, states: Any, candidates: Any, columns: int) -> None: ...
+def batch_gumbel(
+    logits: Any,
+    number: str,
+    columns: int,
+    prf: int,
+    key: Any,
+    states: Any,
+    candidates: Any,
+    scratch: Any,
+    chosen: Any,
+) -> None: ...
+def batch_tournament(logits: Any, number: str, words: Any, depth: int, scratch: Any, done: Any) -> None: ...

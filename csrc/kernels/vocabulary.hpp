@@ -7,9 +7,17 @@
 
 namespace watermark::WM_ISA {
 
+constexpr float minus_infinity = -__builtin_huge_valf();
+
+// What happens to green tokens (those whose word is below the threshold): delta is added, or all others are excluded.
+struct Green {
+  uint32_t threshold;
+  float delta;
+  int hard;
+};
+
 #ifndef __CUDACC__
 constexpr int64_t chunk = 512;  // columns at a time
-constexpr float minus_infinity = -__builtin_huge_valf();
 
 // Words of the `count` columns from `base`, a multiple of `chunk`. Writes up to `chunk` words.
 template <class Prf>
@@ -41,13 +49,6 @@ WM_FN void save(float* logits, f32x8 values, int64_t left) {
   if (left >= 8) return store(logits, values);
   for (int64_t j = 0; j < left; ++j) logits[j] = values[j];
 }
-
-// What happens to green tokens (those whose word is below the threshold): delta is added, or all others are excluded.
-struct Green {
-  uint32_t threshold;
-  float delta;
-  int hard;
-};
 
 // Where a lane of `mine` is set, delta is added to a logit, or elsewhere it becomes minus infinity.
 WM_FN f32x8 biased(const Green& green, f32x8 logits, i32x8 mine) {
