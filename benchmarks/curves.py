@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from typing import NamedTuple
 
+import _plot
 import _record
-from PIL import Image, ImageDraw, ImageFont
+from _plot import Point
 
 import watermark
 
@@ -32,16 +32,7 @@ RECORDS = {
     "seal": ("latent.seal, content at 15 degrees", "#aa4499"),
 }
 PANELS = {"detected": "detected at 1e-6", "exact": "exact message"}
-FROM, TO, ENOUGH = 0.5, 1.0, 0.95
-
-
-class Point(NamedTuple):
-    """A share of trials at one noise level, with its interval."""
-
-    s: float
-    share: float
-    low: float
-    high: float
+TICKS, ENOUGH = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.95
 
 
 def main() -> None:
@@ -93,46 +84,18 @@ def reach(curves: dict[str, dict[str, list[Point]]]) -> str:
 def level(points: list[Point]) -> str:
     """Where the curve falls below enough; every record goes that far."""
     last, then = next(pair for pair in itertools.pairwise(points) if pair[1].share < ENOUGH)
-    return f"{last.s:g} ({then.s:g}: {100 * then.share:.0f} %)"
+    return f"{last.x:g} ({then.x:g}: {100 * then.share:.0f} %)"
 
 
 def draw(curves: dict[str, dict[str, list[Point]]]) -> None:
-    """Two panels under each other, at twice the size and then reduced."""
-    width, height, left, top, bottom, right = 1800, 700, 110, 70, 100, 620
-    picture = Image.new("RGB", (width, height * len(PANELS)), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(30)
-    for number, (what, title) in enumerate(PANELS.items()):
-        ceiling, floor = height * number + top, height * (number + 1) - bottom
-
-        def place(s: float, share: float, ceiling: int = ceiling, floor: int = floor) -> tuple[float, float]:
-            return left + (s - FROM) / (TO - FROM) * (width - left - right), floor + share * (ceiling - floor)
-
-        for percent in range(0, 101, 25):
-            pen.line((*place(FROM, percent / 100), *place(TO, percent / 100)), fill="#dddddd", width=2)
-            x, y = place(FROM, percent / 100)
-            pen.text((x - 14, y), f"{percent} %", fill="black", font=font, anchor="rm")
-        for tenth in range(5, 11):
-            pen.line((*place(tenth / 10, 0), *place(tenth / 10, 1)), fill="#eeeeee", width=2)
-            x, y = place(tenth / 10, 0)
-            pen.text((x, y + 14), f"{tenth / 10:g}", fill="black", font=font, anchor="mt")
-        pen.text((left, ceiling - 44), title, fill="black", font=font, anchor="lm")
-        pen.text((width - right, floor + 58), "noise level s", fill="black", font=font, anchor="rt")
-        for i, (name, both) in enumerate(curves.items()):
-            label, colour = RECORDS[name]
-            if what not in both:
-                continue
-            points = [p for p in both[what] if p.s >= FROM]
-            pen.line([place(p.s, p.share) for p in points], fill=colour, width=5, joint="curve")
-            for p in points:
-                x, y = place(p.s, p.share)
-                pen.line((*place(p.s, p.low), *place(p.s, p.high)), fill=colour, width=2)
-                pen.ellipse((x - 7, y - 7, x + 7, y + 7), fill=colour)
-            y = ceiling + 20 + 52 * i
-            pen.line((width - right + 40, y, width - right + 90, y), fill=colour, width=6)
-            pen.text((width - right + 106, y), label, fill="black", font=font, anchor="lm")
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    small = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
-    small.save(PICTURE, "WEBP", lossless=True)
+    """One panel for detection, one for exact messages."""
+    panels = {
+        title: {
+            label: (colour, curves[name][what]) for name, (label, colour) in RECORDS.items() if what in curves[name]
+        }
+        for what, title in PANELS.items()
+    }
+    _plot.draw(PICTURE, panels, "noise level s", TICKS)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,18 @@ Texts come from `watermark.reference.SyntheticLanguage`, whose next token always
 
 Every text has a key of its own group (`--keys` groups). Power is the share of texts with p <= 1e-5, with its
 Clopper-Pearson 95 % interval; divergence the mean Kullback-Leibler divergence of the marked next-token law from the
-model's, in nats. Prints Markdown tables and writes ``benchmarks/results/tokens.json`` (``tokens_distortion.json``).
+model's, in nats. Prints Markdown tables, draws ``docs/images/tokens.webp`` and writes ``benchmarks/results/tokens.json`` (``tokens_distortion.json``).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 from typing import Any
 
+import _plot
 import _record
 import numpy as np
 from _intervals import clopper_pearson, percent
@@ -37,7 +39,9 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "llm.unbiased": {},
     "llm.dipmark": {},
 }
+COLOURS = ("#0072b2", "#56b4e9", "#7f3b08", "#e69f00", "#d55e00", "#009e73", "#aa4499", "#999999")
 VOCABULARY = 4096
+PICTURE = _record.RESULTS.parent.parent / "docs" / "images" / "tokens.webp"
 
 
 def key(seed: int, label: str) -> watermark.Key:
@@ -167,6 +171,31 @@ def power_tables(rows: list[dict[str, Any]]) -> dict[str, str]:
     return tables
 
 
+def facts() -> str:
+    """What the schemes state of themselves, in Markdown."""
+    heads = ["scheme", "message", "distortion-free", "null", "fixed_key at 1e-3, 1e-6", "security_bits"]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for info in watermark.schemes():
+        if info.modality == "tokens":
+            factors = f"{info.fixed_key.at_1e3:g}, {info.fixed_key.at_1e6:g}"
+            free = "yes" if info.distortion_free else "no"
+            lines.append(
+                f"| `{info.name}` | {info.payload} | {free} | {info.null} | {factors} | {info.security_bits} |"
+            )
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """Power against length, a panel per entropy."""
+    panels: dict[str, dict[str, tuple[str, list[_plot.Point]]]] = {}
+    for row in rows:
+        title = f"found at {FPR:g}, next token of {row['entropy']:g} nats"
+        counts = {int(length): found for length, found in row["found"].items()}
+        points = [_plot.Point(n, c / row["texts"], low, high) for n, (c, low, high) in counts.items()]
+        panels.setdefault(title, {})[row["scheme"]] = COLOURS[list(SCHEMES).index(row["scheme"])], points
+    _plot.draw(PICTURE, panels, "tokens", LENGTHS, math.log)
+
+
 def distortion_table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
@@ -197,7 +226,8 @@ def main() -> int:
         path = _record.save("tokens_distortion", rows, markdown=markdown, out=options.out)
     else:
         rows = power(options.seed, options.keys, options.texts)
-        markdown = power_tables(rows)
+        markdown = {"schemes": facts(), **power_tables(rows)}
+        draw(rows)
         print("\n\n".join(f"### {name}\n\n{text}" for name, text in markdown.items()))
         path = _record.save("tokens", rows, markdown=markdown, out=options.out)
     print(f"\nwritten: {path.name}")
