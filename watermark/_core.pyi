@@ -17,6 +17,21 @@ def patch_noise(key: Any, code: Any, codes: int, out: Any, isa: str = "") -> Non
 def patch_search(key: Any, x: Any, least: float, best: Any, matches: Any, isa: str = "") -> None: ...
 def patch_counts(matches: Any, code: Any, masks: Any, counts: Any, isa: str = "") -> None: ...
 def polar_decode(soft: Any, information: Any, bits: Any, isa: str = "") -> int: ...
+def align_text(cells: Any, tokens: Any, starts: Any, length: int, weights: Any, out: Any, isa: str = "") -> None: ...
+def random_keys_reach(
+    key: Any,
+    first: int,
+    kinds: int,
+    rows: int,
+    vocabulary: int,
+    tokens: Any,
+    starts: Any,
+    length: int,
+    weights: Any,
+    least: int,
+    out: Any,
+    isa: str = "",
+) -> None: ...
 def token_states(
     tokens: Any,
     begin: Any,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,32 @@ def log_gamma_tail(x: float, count: int) -> float:
     terms = np.arange(count) * math.log(x) - log_factorials(count)
     top = float(terms.max())
     return min(0.0, top - x + math.log(float(np.exp(terms - top).sum())))
+
+
+def log_of_draws(reached: Callable[[range], NDArray[np.bool_]], most: int, enough: int = 10) -> tuple[float, int]:
+    """The test by random draws that stops early (Besag and Clifford, "Sequential Monte Carlo p-values", 1991).
+
+    Draws go on until `enough` of them reach what was observed: if the L-th draw is the last of these, p = enough / L.
+    If only g do among all, p = (g + 1) / (most + 1). Exact, if the observed value is a draw of the same law; ties count
+    as reached.
+
+    Args:
+        reached: Whether draws of these numbers reach what was observed.
+        most: Draws, at most.
+        enough: Draws that reach it and end the test.
+
+    Returns:
+        ln p, and the number of draws that it rests on.
+    """
+    found = first = 0
+    while first < most:
+        numbers = range(first, min(most, max(16, 2 * first)))
+        hits = np.flatnonzero(reached(numbers))
+        if found + len(hits) >= enough:
+            last = first + int(hits[enough - found - 1]) + 1
+            return math.log(enough / last), last
+        found, first = found + len(hits), numbers.stop
+    return math.log((found + 1) / (most + 1)), most
 
 
 def log_factorials(count: int) -> NDArray[np.float64]:

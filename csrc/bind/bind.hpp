@@ -11,6 +11,7 @@ namespace watermark {
 // The kernels of one instruction set; the best for an empty name. Throws ValueError.
 const Kernels& pick(const std::string& isa);
 
+void bind_alignment(py::module_& m);
 void bind_parity(py::module_& m);
 void bind_tokens(py::module_& m);
 void bind_pictures(py::module_& m);

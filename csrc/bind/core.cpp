@@ -225,6 +225,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("patch_counts", &patch_counts, py::arg("matches"), py::arg("code"), py::arg("masks"), py::arg("counts"), isa);
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
 
+  bind_alignment(m);
   bind_parity(m);
   bind_tokens(m);
   bind_pictures(m);

@@ -25,6 +25,14 @@ struct Turns {
   float pass_re[32][32], pass_im[32][32];
 };
 
+// A text to align with a key sequence: see kernels/alignment.hpp.
+struct AlignedText {
+  const int32_t* tokens;
+  const int32_t* starts;
+  int64_t blocks, length, kinds, rows;
+  const uint16_t* weights;
+};
+
 // A function of tokens and the context that it is asked about (see kernels/token.hpp).
 struct TokenContext {
   int prf, seeding;
@@ -58,6 +66,12 @@ struct Kernels {
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits);
+
+  // Alignment with a key sequence; `taken` holds a zero bit per place of the vocabulary (0: no places).
+  int64_t (*alignment_scratch)(const AlignedText& text);
+  void (*align_text)(const AlignedText& text, const uint16_t* cells, uint16_t* out, uint16_t* scratch);
+  bool (*random_key_reaches)(const AlignedText& text, const uint32_t* key, uint64_t draw, uint32_t vocabulary, uint32_t least,
+                             uint16_t* scratch, uint32_t* indices, uint32_t* taken, uint16_t* places);
 
   // Tokens. A state has 8 words. Rows of logits: column i is token candidates[i], or token i.
   void (*token_state)(const TokenContext& context, uint32_t* state);

@@ -1,6 +1,7 @@
 // Compiled once per instruction set with -DWM_ISA=name and its -m flags. No STL in here: an inline std function compiled
 // with -mavx2 could win at link time and crash older machines.
 #include "cpu/dispatch.hpp"
+#include "kernels/alignment.hpp"
 #include "kernels/normal_table.hpp"
 #include "kernels/lattice.hpp"
 #include "kernels/parity.hpp"
@@ -69,6 +70,26 @@ int64_t polar_scratch(int layers, int paths, int64_t information) {
 
 double rademacher_tail(const int32_t* counts, const int32_t* values, int levels, double* score) {
   return RademacherSum{counts, values, levels}.log_tail(score);
+}
+
+Alignment alignment(const AlignedText& t) {
+  return {t.tokens, t.starts, t.blocks, t.length, t.kinds, t.rows, t.weights};
+}
+
+int64_t alignment_scratch(const AlignedText& text) { return alignment(text).scratch(); }
+
+void align_text(const AlignedText& text, const uint16_t* cells, uint16_t* out, uint16_t* scratch) {
+  align(alignment(text), cells, out, scratch);
+}
+
+bool random_key_reaches(const AlignedText& text, const uint32_t* key, uint64_t draw, uint32_t vocabulary, uint32_t least,
+                        uint16_t* scratch, uint32_t* indices, uint32_t* taken, uint16_t* places) {
+  const uint32_t low = static_cast<uint32_t>(draw), high = static_cast<uint32_t>(draw >> 32);
+  const uint32_t cells[3] = {0, low, high}, order[3] = {1, low, high};
+  const Alignment a = alignment(text);
+  if (vocabulary) draw_places(chacha_key(key, order), a.kinds, vocabulary, taken, indices, places);
+  draw_weights(a, chacha_key(key, cells), vocabulary ? places : nullptr, scratch);
+  return reaches(a, static_cast<uint16_t>(least), scratch);
 }
 
 TokenKey token_key(const uint32_t* words) {
@@ -214,6 +235,8 @@ extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
+    alignment_scratch, align_text, random_key_reaches,
+
     token_state, token_repeats, token_words, bias_logits, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
     extend_code, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,

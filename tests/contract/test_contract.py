@@ -156,7 +156,9 @@ MODALITIES = {
     ),
 }
 CONTENT = np.random.default_rng(3).standard_normal(32)
-OWN_ROWS = {  # schemes whose keys take time to expand, or that take more than media
+OWN_ROWS = {  # schemes whose keys take time to expand, that draw random keys, or that take more than media
+    "llm.exp": replace(MODALITIES["tokens"], null_keys=40),
+    "llm.its": replace(MODALITIES["tokens"], null_keys=40),
     "latent.prc": replace(MODALITIES["latent"], null_keys=60),
     "latent.ring_id": replace(MODALITIES["latent"], null_keys=300),
     "latent.seal": replace(

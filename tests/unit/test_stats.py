@@ -15,6 +15,7 @@ from watermark.stats import (
     log_binomial_tail,
     log_fisher,
     log_majority_tail,
+    log_of_draws,
     log_rademacher_energy,
     log_rademacher_message,
     log_sidak,
@@ -192,3 +193,29 @@ def test_angular_tail_is_normal_in_many_dimensions():
         assert log_angular_tail(z / 1e4, 10**8) == pytest.approx(normal, rel=1e-4)
     assert log_angular_tail(0.9, 16_384) < -13_000
     assert log_angular_tail(1.0, 16) == -math.inf
+
+
+def test_random_draws_stop_early():
+    hits = np.zeros(200, bool)
+    hits[[0, 3, 19, 40, 41, 120, 150]] = True
+    asked: list[int] = []
+
+    def reached(numbers: range) -> np.ndarray:
+        asked.extend(numbers)
+        return hits[numbers.start : numbers.stop]
+
+    assert log_of_draws(reached, 200, 5) == (math.log(5 / 42), 42)
+    assert asked == list(range(64))
+    assert log_of_draws(reached, 200, 7) == (math.log(7 / 151), 151)
+    assert log_of_draws(reached, 200, 8) == (math.log(8 / 201), 200)
+    assert log_of_draws(reached, 41, 4) == (math.log(4 / 41), 41)
+    assert log_of_draws(reached, 40, 4) == (math.log(4 / 41), 40)
+
+
+def test_p_values_of_random_draws_are_valid():
+    """Uniform statistics against uniform draws: 20,000 tests, 99.9 % limits."""
+    rng = np.random.default_rng(1)
+    hits = rng.random((20_000, 99)) >= rng.random((20_000, 1))
+    p = [math.exp(log_of_draws(lambda numbers, row=row: row[numbers.start : numbers.stop], 99)[0]) for row in hits]
+    for alpha, low, high in ((0.5, 9782, 10218), (0.1, 1870, 2131), (0.02, 341, 463)):
+        assert low <= (np.array(p) <= alpha + 1e-12).sum() <= high

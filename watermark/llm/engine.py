@@ -215,7 +215,7 @@ def _check_rows(good: NDArray[np.bool_], rows: NDArray[np.intp]) -> None:
         raise MediaError(f"logits of line {rows[np.argmin(good)]} are not finite, or exclude every token")
 
 
-class TokenScheme(Scheme):
+class TextScheme(Scheme):
     """A mark in the tokens of a language model: `start` marks while a text is written, `detect` reads token ids."""
 
     sees_prompt = False
@@ -299,6 +299,30 @@ class TokenScheme(Scheme):
         """What marking needs of a message: its bits, uint8 of shape (frame.size,)."""
         return self.frame.encode(payload)
 
+    @property
+    def security_bits(self) -> int:
+        """Logarithm to base 2 of the best known attack on the secret of these parameters."""
+        prf = getattr(self.parameters, "prf", SECURE_PRF)
+        if any(isinstance(key, EngineKey) for key in self.keyring) or prf != SECURE_PRF:
+            return 64
+        return 256
+
+    @abstractmethod
+    def _mark(self, step: Step) -> None:
+        """Marks the next token of some texts: changes the logits in place.
+
+        Raises:
+            MediaError: Logits are not finite.
+        """
+
+    @abstractmethod
+    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+        """One key's verdicts on texts whose prompts have these lengths."""
+
+
+class TokenScheme(TextScheme):
+    """A mark that scores tokens one by one, each unit of context and token once."""
+
     def _width(self) -> int:
         """Tokens of a context."""
         width: int = self.parameters.width
@@ -310,21 +334,6 @@ class TokenScheme(Scheme):
         label = f"{self.name}/1/{parameters.prf}"
         seeding = Seeding[getattr(parameters, "seeding", "left").upper()]
         return Function(PRFS.index(parameters.prf), function_key(key, label), self._width(), seeding)
-
-    @property
-    def security_bits(self) -> int:
-        """Logarithm to base 2 of the best known attack on the secret of these parameters."""
-        if any(isinstance(key, EngineKey) for key in self.keyring) or self.parameters.prf != SECURE_PRF:
-            return 64
-        return 256
-
-    @abstractmethod
-    def _mark(self, step: Step) -> None:
-        """Marks the next token of some texts: changes the logits in place.
-
-        Raises:
-            MediaError: Logits are not finite.
-        """
 
     @abstractmethod
     def _score(self, tables: Any, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -347,7 +356,6 @@ class TokenScheme(Scheme):
         """
 
     def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
-        """One key's verdicts on texts whose prompts have these lengths."""
         values, counts = self._score(tables, texts)
         shown = np.where(counts, values, np.nan).astype(np.float32)
         found = []
@@ -368,7 +376,7 @@ class Generation:
     randomness. All else is read off the context at every step, so that beams may be reordered and drafts be taken back.
     """
 
-    def __init__(self, scheme: TokenScheme, payload: bytes | Sequence[bytes | None] | None, rng: Any) -> None:
+    def __init__(self, scheme: TextScheme, payload: bytes | Sequence[bytes | None] | None, rng: Any) -> None:
         if payload is not None and not isinstance(payload, (bytes, bytearray, memoryview, list, tuple)):
             raise PayloadError(f"pass one message as bytes, or a list of one per slot, not {type(payload).__name__}")
         self._scheme = scheme

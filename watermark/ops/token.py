@@ -381,7 +381,8 @@ def _philox_word(
     return np.asarray(np.choose(token & np.uint32(3), found))
 
 
-def _chacha8(key: NDArray[np.uint32], counter: NDArray[np.uint32], nonce: Any) -> NDArray[np.uint32]:
+def chacha8_reference(key: NDArray[np.uint32], counter: NDArray[np.uint32], nonce: Any) -> NDArray[np.uint32]:
+    """Blocks of ChaCha with 8 rounds, one per counter: uint32 of shape (16, counters)."""
     start = np.empty((16, len(counter)), np.uint32)
     start[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
     start[4:12], start[12], start[13:] = key[:, None], counter, np.array(nonce, np.uint32)[:, None]
@@ -398,7 +399,7 @@ def _chacha8(key: NDArray[np.uint32], counter: NDArray[np.uint32], nonce: Any) -
 
 def _chacha8_context(key: NDArray[np.uint32], tokens: Sequence[int]) -> NDArray[np.uint32]:
     for block in _blocks(tokens):
-        key = _chacha8(key, block[:1], block[1:])[:8, 0]
+        key = chacha8_reference(key, block[:1], block[1:])[:8, 0]
     return key
 
 
@@ -407,7 +408,7 @@ def _chacha8_word(
 ) -> NDArray[np.uint32]:
     token = candidates.astype(np.uint32)
     blocks = (token >> np.uint32(7)) * np.uint32(8) + (token & np.uint32(7))
-    found = _chacha8(state, blocks, [0xC8746F6B, 0, 0])
+    found = chacha8_reference(state, blocks, [0xC8746F6B, 0, 0])
     return np.asarray(found[(token >> np.uint32(3)) & np.uint32(15), np.arange(token.size)])
 
 

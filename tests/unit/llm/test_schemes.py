@@ -15,7 +15,7 @@ from watermark.ops.token import PRFS
 from watermark.reference import SyntheticLanguage
 
 LANGUAGE = SyntheticLanguage(1024, 4.0)
-DISTORTION_FREE = ["llm.gumbel", "llm.synthid", "llm.unbiased", "llm.dipmark"]
+DISTORTION_FREE = ["llm.gumbel", "llm.synthid", "llm.unbiased", "llm.dipmark", "llm.exp", "llm.its"]
 
 
 def test_the_language_has_its_entropy():
