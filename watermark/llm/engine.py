@@ -406,6 +406,8 @@ class Generation:
             ParameterError: `rows` are no slots, or name one twice.
         """
         matrix = _matrix(logits)
+        if len(matrix) == 0:
+            return logits
         contexts = _contexts(context_ids, len(matrix))
         slots = self._lines(rows, len(matrix))
         lengths = contexts.end - contexts.begin

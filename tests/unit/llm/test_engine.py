@@ -124,6 +124,12 @@ def test_candidates_are_columns(key, name):
     assert one.shape == (2, 4)
 
 
+@pytest.mark.parametrize("name", ["llm.greenlist", "llm.gumbel", "llm.synthid", "llm.unbiased"])
+def test_no_lines(key, name):
+    rows = np.empty((0, VOCABULARY), np.float32)
+    assert load(key, name).start().apply(np.empty((0, 5), int), rows) is rows
+
+
 def test_samplers_leave_one_token(key):
     row = logits(5, VOCABULARY)
     load(key, "llm.gumbel").start().apply([[1]] * 5, row)
