@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,14 +69,7 @@ class Detection:
             ThresholdError: `fpr` is no probability in (0, 1), or below the smallest p-value that this test can give
                 (``details["p_floor"]``).
         """
-        if not isinstance(fpr, (float, np.floating)) or not 0 < fpr < 1:
-            raise ThresholdError(f"fpr is a probability between 0 and 1, such as 1e-6, not {fpr!r}")
-        floor = self.details.get("p_floor", 0.0)
-        if fpr < floor:
-            raise ThresholdError(
-                f"this test cannot go below p = {floor:.3g}: ask for a larger fpr, or use a longer mark"
-            )
-        return self.log10_p <= math.log10(fpr)
+        return self.log10_p <= _threshold(fpr, self.details.get("p_floor", 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Versioned JSON-ready form; the payload in hexadecimal, of the details only plain scalars."""
@@ -94,7 +88,11 @@ class Detection:
 
 
 class Detections(Immutable, Sequence[Detection]):
-    """Verdicts of a batch as columns; an item is built when it is asked for. Immutable; columns are read-only views.
+    """Verdicts of a batch as columns; an item is built when it is asked for. Immutable; arrays are read-only views.
+
+    Of latents in GPU memory the numeric columns, and what `detected` says, are torch tensors there. A verdict needs the
+    host all the same, which decodes messages: the columns are copied to the device when all are known, and items,
+    equality and pickles use the host's own.
 
     Args:
         scheme: Name of the scheme.
@@ -107,30 +105,40 @@ class Detections(Immutable, Sequence[Detection]):
         details: One mapping per item.
     """
 
-    __slots__ = ("_details", "key_id", "log10_p", "n", "payload", "payload_ok", "scheme", "score")
+    __slots__ = ("_details", "_host", "key_id", "log10_p", "n", "payload", "payload_ok", "scheme", "score")
 
     scheme: str
     key_id: tuple[str, ...]
-    log10_p: NDArray[np.float64]
-    score: NDArray[np.float64]
-    n: NDArray[np.int64]
+    log10_p: NDArray[np.float64] | Any
+    score: NDArray[np.float64] | Any
+    n: NDArray[np.int64] | Any
     payload: tuple[bytes | None, ...]
-    payload_ok: NDArray[np.bool_]
+    payload_ok: NDArray[np.bool_] | Any
+    _host: Detections | None
     _details: tuple[Mapping[str, Any], ...]
 
     def __init__(
         self,
         scheme: str,
         key_id: Sequence[str],
-        log10_p: NDArray[np.float64],
-        score: NDArray[np.float64],
-        n: NDArray[np.int64],
+        log10_p: Sequence[float] | NDArray[np.float64],
+        score: Sequence[float] | NDArray[np.float64],
+        n: Sequence[int] | NDArray[np.int64],
         payload: Sequence[bytes | None],
-        payload_ok: NDArray[np.bool_],
+        payload_ok: Sequence[bool] | NDArray[np.bool_],
         details: Sequence[Mapping[str, Any]],
     ) -> None:
-        self._set(scheme=scheme, key_id=tuple(key_id), payload=tuple(payload), _details=tuple(details))
-        self._set(log10_p=read_only(log10_p), score=read_only(score), n=read_only(n), payload_ok=read_only(payload_ok))
+        self._set(
+            scheme=scheme,
+            key_id=tuple(key_id),
+            log10_p=read_only(np.asarray(log10_p, np.float64)),
+            score=read_only(np.asarray(score, np.float64)),
+            n=read_only(np.asarray(n, np.int64)),
+            payload=tuple(payload),
+            payload_ok=read_only(np.asarray(payload_ok, np.bool_)),
+            _details=tuple(details),
+            _host=None,  # of verdicts on a device: the same in NumPy
+        )
 
     @classmethod
     def of(cls, items: Iterable[Detection], scheme: str = "") -> Detections:
@@ -139,42 +147,70 @@ class Detections(Immutable, Sequence[Detection]):
         return cls(
             rows[0].scheme if rows else scheme,
             [d.key_id for d in rows],
-            np.array([d.log10_p for d in rows], np.float64),
-            np.array([d.score for d in rows], np.float64),
-            np.array([d.n for d in rows], np.int64),
+            [d.log10_p for d in rows],
+            [d.score for d in rows],
+            [d.n for d in rows],
             [d.payload for d in rows],
-            np.array([d.payload_ok for d in rows], np.bool_),
+            [d.payload_ok for d in rows],
             [d.details for d in rows],
         )
 
+    def to(self, device: Any) -> Detections:
+        """The same verdicts with their numeric columns as torch tensors on a device."""
+        import torch
+
+        host, moved = self._on_host, copy.copy(self)
+        columns = {name: getattr(host, name) for name in ("log10_p", "score", "n", "payload_ok")}
+        moved._set(**{name: torch.from_numpy(column.copy()).to(device) for name, column in columns.items()}, _host=host)
+        return moved
+
     @property
-    def p_value(self) -> NDArray[np.float64]:
+    def _on_host(self) -> Detections:
+        return self if self._host is None else self._host
+
+    @property
+    def p_value(self) -> NDArray[np.float64] | Any:
         """p-values: float64 of shape (rows,)."""
         with np.errstate(under="ignore"):
-            return np.asarray(10.0**self.log10_p)
+            return 10.0**self.log10_p
 
-    def detected(self, fpr: float = 1e-6) -> NDArray[np.bool_]:
-        """`Detection.detected` of every item: bool of shape (rows,)."""
-        return np.array([item.detected(fpr) for item in self], np.bool_)
+    def detected(self, fpr: float = 1e-6) -> NDArray[np.bool_] | Any:
+        """`Detection.detected` of every item: bool of shape (rows,).
+
+        Raises:
+            ThresholdError: As `Detection.detected`, for any of them.
+        """
+        return self.log10_p <= _threshold(fpr, max((d.get("p_floor", 0.0) for d in self._details), default=0.0))
 
     def __len__(self) -> int:
-        return len(self.log10_p)
+        return len(self.payload)
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...
     @overload
     def __getitem__(self, index: slice) -> Detections: ...
     def __getitem__(self, index: int | slice) -> Detection | Detections:
+        host = self._on_host
         if isinstance(index, slice):
-            return Detections.of((self[i] for i in range(*index.indices(len(self)))), self.scheme)
+            part = Detections(
+                self.scheme,
+                self.key_id[index],
+                host.log10_p[index],
+                host.score[index],
+                host.n[index],
+                self.payload[index],
+                host.payload_ok[index],
+                self._details[index],
+            )
+            return part if host is self else part.to(self.log10_p.device)
         return Detection(
             self.scheme,
             self.key_id[index],
-            float(self.log10_p[index]),
-            float(self.score[index]),
-            int(self.n[index]),
+            float(host.log10_p[index]),
+            float(host.score[index]),
+            int(host.n[index]),
             self.payload[index],
-            bool(self.payload_ok[index]),
+            bool(host.payload_ok[index]),
             self._details[index],
         )
 
@@ -184,7 +220,8 @@ class Detections(Immutable, Sequence[Detection]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        columns = (self.key_id, self.log10_p, self.score, self.n, self.payload, self.payload_ok, self._details)
+        host = self._on_host
+        columns = host.key_id, host.log10_p, host.score, host.n, host.payload, host.payload_ok, host._details
         return type(self), (self.scheme, *columns)
 
     def __repr__(self) -> str:
@@ -196,12 +233,36 @@ def strongest(detections: Sequence[Detection]) -> Detection:
     return min(detections, key=lambda d: (d.log10_p, not d.payload_ok))
 
 
-def over_keys(detections: Sequence[Detection]) -> Detection:
-    """One item tested with several independent keys: the best verdict, its p-value paid for (Sidak, exact)."""
-    if len(detections) == 1:
-        return detections[0]
-    joined = _join(detections, lambda log_p: log_sidak(min(log_p), len(log_p)))
-    return replace(joined, details={**joined.details, "keys_tried": len(detections)})
+def over_keys(by_key: Sequence[Detections]) -> Detections:
+    """Items tested with several independent keys: the best verdict of each, its p-value paid for (Sidak, exact).
+
+    Args:
+        by_key: The verdicts of each key on the same items.
+    """
+    keys = len(by_key)
+    if keys == 1:
+        return by_key[0]
+    log10_p, read = np.stack([found.log10_p for found in by_key]), np.stack([found.payload_ok for found in by_key])
+    winners = list(enumerate(np.lexsort((~read, log10_p), axis=0)[0].tolist()))
+
+    def won(column: str) -> list[Any]:
+        return [getattr(by_key[key], column)[row] for row, key in winners]
+
+    def pay(log_p: Sequence[float]) -> float:
+        return log_sidak(min(log_p), keys)
+
+    paid = np.array([pay([p * LN10]) / LN10 for p in won("log10_p")], np.float64)
+    details = zip(won("_details"), zip(*(found._details for found in by_key), strict=True), strict=True)
+    return Detections(
+        by_key[0].scheme,
+        won("key_id"),
+        paid,
+        won("score"),
+        won("n"),
+        won("payload"),
+        np.array(won("payload_ok"), np.bool_) & (paid <= MAX_LOG10_P_OF_PAYLOAD),
+        [{**_joint(best, each, pay), "keys_tried": keys} for best, each in details],
+    )
 
 
 def combine(detections: Iterable[Detection], *, independent: bool = False) -> Detection:
@@ -223,16 +284,18 @@ def combine(detections: Iterable[Detection], *, independent: bool = False) -> De
     items = list(detections) if isinstance(detections, Iterable) else []
     if not items or not all(isinstance(d, Detection) for d in items):
         raise ParameterError("combine takes a list of one or more Detection objects")
-    joined = _join(items, log_fisher if independent else _log_bonferroni)
+    rule = log_fisher if independent else _log_bonferroni
+    best, log10_p = strongest(items), rule([d.log10_p * LN10 for d in items]) / LN10
     limit = MAX_LOG10_P_OF_PAYLOAD - math.log10(len(items))
-    readers = [d for d in items if d.payload_ok and d.key_id == joined.key_id and d.log10_p <= limit]
+    readers = [d for d in items if d.payload_ok and d.key_id == best.key_id and d.log10_p <= limit]
     return replace(
-        joined,
+        best,
         scheme=" + ".join(dict.fromkeys(d.scheme for d in items)),
+        log10_p=log10_p,
         n=sum(d.n for d in items),
-        payload=strongest(readers).payload if readers else joined.payload,
-        payload_ok=bool(readers) and joined.log10_p <= MAX_LOG10_P_OF_PAYLOAD,
-        details={**joined.details, "combined": len(items)},
+        payload=strongest(readers).payload if readers else best.payload,
+        payload_ok=bool(readers) and log10_p <= MAX_LOG10_P_OF_PAYLOAD,
+        details={**_joint(best.details, [d.details for d in items], rule), "combined": len(items)},
     )
 
 
@@ -240,12 +303,24 @@ def _log_bonferroni(log_p: Sequence[float]) -> float:
     return min(0.0, min(log_p) + math.log(len(log_p)))
 
 
-def _join(items: Sequence[Detection], rule: Callable[[list[float]], float]) -> Detection:
-    """The strongest of several verdicts with the joint p-value, and with the joint floor where each has one."""
-    best = strongest(items)
-    log10_p = rule([d.log10_p * LN10 for d in items]) / LN10
-    details = {name: value for name, value in best.details.items() if name != "p_floor"}
-    if all(floors := [d.details.get("p_floor", 0.0) for d in items]):
+def _joint(
+    best: Mapping[str, Any], every: Sequence[Mapping[str, Any]], rule: Callable[[list[float]], float]
+) -> dict[str, Any]:
+    """Details of the strongest of several verdicts, with the joint floor where each has one."""
+    details = {name: value for name, value in best.items() if name != "p_floor"}
+    if all(floors := [figures.get("p_floor", 0.0) for figures in every]):
         details["p_floor"] = math.exp(rule([math.log(floor) for floor in floors]))
-    vouched = best.payload_ok and log10_p <= MAX_LOG10_P_OF_PAYLOAD
-    return replace(best, log10_p=log10_p, payload_ok=vouched, details=details)
+    return details
+
+
+def _threshold(fpr: float, floor: float) -> float:
+    """The log10_p up to which a mark is there.
+
+    Raises:
+        ThresholdError: `fpr` is no probability in (0, 1), or below the floor.
+    """
+    if not isinstance(fpr, (float, np.floating)) or not 0 < fpr < 1:
+        raise ThresholdError(f"fpr is a probability between 0 and 1, such as 1e-6, not {fpr!r}")
+    if fpr < floor:
+        raise ThresholdError(f"this test cannot go below p = {floor:.3g}: ask for a larger fpr, or use a longer mark")
+    return math.log10(fpr)

@@ -199,9 +199,8 @@ class MediaScheme(Scheme):
             MediaError: The item is not what the scheme reads.
         """
         observation = self._observe(media)
-        return over_keys(
-            [self._test(tables, observation, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
-        )
+        by_key = zip(self._tables, self.keyring, strict=True)
+        return over_keys([Detections.of([self._test(tables, observation, key.id)]) for tables, key in by_key])[0]
 
     def detect_batch(self, items: Iterable[Any]) -> Detections:
         """The verdicts on many items, of mixed sizes, in their order. Uses `watermark.threads()` threads.

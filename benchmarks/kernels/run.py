@@ -1,4 +1,4 @@
-"""Times the kernels with pytest-benchmark and records the medians.
+"""Measures the kernels' CPU time with pytest-benchmark and records the medians.
 
     python benchmarks/kernels/run.py
 
@@ -30,6 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         arguments = ["-q", "-o", "addopts=--import-mode=importlib", f"--benchmark-max-time={options.seconds}"]
+        arguments.append("--benchmark-timer=time.process_time")
         code = pytest.main([str(Path(__file__).parent), *arguments, "--benchmark-quiet", f"--benchmark-json={report}"])
         if code:
             return int(code)

@@ -1,4 +1,4 @@
-"""Time of the CPU kernels on one thread, each beside the work that no implementation can avoid.
+"""CPU time of the kernels on one thread, each beside the work that no implementation can avoid.
 
     python benchmarks/kernels/run.py
 
@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import watermark
+from watermark.latent.seal import BITS, CODES
+from watermark.ops import patch
 from watermark.ops.chacha import chacha20
 from watermark.ops.normal import half_normal, pack_bits, signed_normal
 from watermark.ops.sign_pad import sign_votes
@@ -85,3 +87,50 @@ def test_polar_decode(benchmark: BenchmarkFixture, symbols: int, paths: int) -> 
     soft = (1 - 2 * code.encode(b"order-42").astype(np.float64) + noise).astype(np.float32)
     updates = paths * symbols * (symbols.bit_length() - 1)
     measure(benchmark, f"{updates} node updates", lambda: polar.decode(soft, code.information, paths))
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("t", [3, 8])
+def test_syndrome_test(benchmark: BenchmarkFixture, t: int, rows: int) -> None:
+    """`latent.prc`, syndrome test alone: t coordinates for each check, one check for almost every element."""
+    prc = watermark.load("latent.prc", watermark.Key.from_bytes(bytes(32)), t=t)
+    code = prc._tables[0][0].code
+    z = np.random.default_rng(5).standard_normal((rows, LATENT), np.float32)
+    measure(benchmark, f"{rows * t * len(code.inner)} coordinates", lambda: code.test(z))
+
+
+PATCHES, WIDTH, DIMENSION, SALTS = 32 * 32, 4 * 2 * 2, 256, 256
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_seal_hash(benchmark: BenchmarkFixture, rows: int) -> None:
+    """`latent.seal`, the codes of all patches of a 4 x 64 x 64 latent: one inner product for each bit."""
+    rng = np.random.default_rng(6)
+    weights = rng.integers(-6000, 6000, (PATCHES, BITS, DIMENSION), np.int16)
+    v = rng.integers(-500, 500, (rows, DIMENSION), np.int16)
+    measure(benchmark, f"{rows * weights.size} multiplications", lambda: patch.simhash(weights, v))
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_seal_noise(benchmark: BenchmarkFixture, rows: int) -> None:
+    """`latent.seal`, the noise that the codes name: as much as a latent has, in blocks of one patch."""
+    code = np.random.default_rng(7).integers(0, CODES, (rows, PATCHES), np.uint8)
+    out = np.empty((rows, PATCHES, WIDTH), np.float32)
+    operations = out.size * (976 // 16 + 6)
+    measure(benchmark, f"{operations} operations", lambda: patch.patch_noise(KEY, code, CODES, out))
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_seal_search(benchmark: BenchmarkFixture, rows: int) -> None:
+    """`latent.seal`, all codes of all patches, and the matches with every salt: all noises are made once."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((rows, PATCHES, WIDTH), np.float32)
+    code = rng.integers(0, CODES, (1, PATCHES), np.uint8)
+    masks = rng.integers(0, CODES, (SALTS, PATCHES), np.uint8)
+    noises = PATCHES * CODES * WIDTH
+    operations = noises * (976 // 16 + 6 + 2 * rows)
+    measure(
+        benchmark,
+        f"{operations} operations",
+        lambda: patch.patch_counts(patch.patch_search(KEY, x, CODES, 0.42)[1], code, masks),
+    )

@@ -514,6 +514,37 @@ void beliefs(py::handle z, py::handle pad, py::handle scales, py::handle odds, p
                    z_.stream());
 }
 
+void simhash(py::handle projections, py::handle v, py::handle codes) {
+  const Tensor projections_(projections, "projections"), v_(v, "v"), codes_(codes, "codes");
+  const auto p = on_device<const int16_t, 3>(projections_);
+  const auto in = on_device<const int16_t, 2>(v_);
+  const auto out = on_device<uint8_t, 2>(codes_);
+  same_device(projections_, {&v_, &codes_});
+  require(p.shape[1] >= 1 && p.shape[1] <= kernels::SimhashKernel::most_bits, "projections must hold 1 to 8 bits per patch");
+  require(in.shape[1] == p.shape[2], "v must have the dimension of the projections");
+  require(out.shape[0] == in.shape[0] && out.shape[1] == p.shape[0], "codes must hold one code per vector and patch");
+  py::gil_scoped_release release;
+  OnDevice guard(projections_.device());
+  kernels::simhash({p.data, p.shape[0], p.shape[1], p.shape[2], in.data, in.shape[0], out.data}, projections_.stream());
+}
+
+// Codes and masks are not looked at on the device: the caller takes both from hashes of as many bits as matches have.
+void patch_counts(py::handle matches, py::handle code, py::handle masks, py::handle counts) {
+  const Tensor matches_(matches, "matches"), code_(code, "code"), masks_(masks, "masks"), counts_(counts, "counts");
+  const auto m = on_device<const int32_t, 3>(matches_);
+  const auto c = on_device<const uint8_t, 2>(code_), s = on_device<const uint8_t, 2>(masks_);
+  const auto o = on_device<int32_t, 2>(counts_);
+  same_device(matches_, {&code_, &masks_, &counts_});
+  require(c.shape[0] == 1 || c.shape[0] == m.shape[0], "code must have one row, or one per row of matches");
+  require(c.shape[1] == m.shape[1] && s.shape[1] == m.shape[1], "code and masks must have one column per patch");
+  require(o.shape[0] == m.shape[0] && o.shape[1] == s.shape[0], "counts must have one entry per row and mask");
+  py::gil_scoped_release release;
+  OnDevice guard(matches_.device());
+  kernels::patch_counts({reinterpret_cast<const uint32_t*>(m.data), m.shape[0], m.shape[1], m.shape[2], c.data,
+                         c.shape[0] == 1 ? 0 : c.shape[1], s.data, s.shape[0], o.data},
+                        matches_.stream());
+}
+
 }  // namespace
 
 void bind_batch(py::module_& m) {
@@ -547,6 +578,8 @@ void bind_batch(py::module_& m) {
   m.def("batch_rademacher_tail", &rademacher_tail, arg("counts"), arg("values"), arg("scores"), arg("log_p"));
   m.def("batch_beliefs", &beliefs, arg("z"), arg("pad"), arg("scales"), arg("odds"), arg("outer"), arg("inner"),
         arg("passes"), arg("patience"), arg("messages"), arg("totals"), arg("unsatisfied"));
+  m.def("batch_simhash", &simhash, arg("projections"), arg("v"), arg("codes"));
+  m.def("batch_patch_counts", &patch_counts, arg("matches"), arg("code"), arg("masks"), arg("counts"));
 }
 
 }  // namespace watermark

@@ -148,8 +148,8 @@ void patch_counts(py::handle matches, py::handle code, py::handle masks, py::han
   const auto c = code_.dense<const uint8_t, 2>();
   const auto s = masks_.dense<const uint8_t, 2>();
   const auto o = counts_.dense<int32_t, 2>();
-  require(c.shape[0] == m.shape[0] && c.shape[1] == m.shape[1], "code must hold one code per patch of matches");
-  require(s.shape[1] == m.shape[1], "masks must have one column per patch");
+  require(c.shape[0] == 1 || c.shape[0] == m.shape[0], "code must have one row, or one per row of matches");
+  require(c.shape[1] == m.shape[1] && s.shape[1] == m.shape[1], "code and masks must have one column per patch");
   require(o.shape[0] == m.shape[0] && o.shape[1] == s.shape[0], "counts must have one entry per row and mask");
   uint8_t codes = 0, turns = 0;
   for (int64_t i = 0; i < c.size(); ++i) codes |= c.data[i];
@@ -160,8 +160,9 @@ void patch_counts(py::handle matches, py::handle code, py::handle masks, py::han
   parallel_for(o.size(), 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / s.shape[0], mask = i % s.shape[0];
-      o.data[i] = kernel.patch_count(m.data + row * m.shape[1] * m.shape[2], m.shape[2], c.data + row * c.shape[1],
-                                     s.data + mask * s.shape[1], m.shape[1]);
+      o.data[i] = kernel.patch_count(m.data + row * m.shape[1] * m.shape[2], m.shape[2],
+                                     c.data + (c.shape[0] == 1 ? 0 : row * c.shape[1]), s.data + mask * s.shape[1],
+                                     m.shape[1]);
     }
   });
 }

@@ -13,8 +13,11 @@ constexpr int64_t lanes = 32, max_degree = 16, magnitudes = 256, votes = 128, ma
 
 // Coordinates of checks, each row below `count`.
 void require_coordinates(const int32_t* first, int64_t size, int64_t count) {
-  const bool inside = std::all_of(first, first + size, [=](int32_t c) { return c >= 0 && c < count; });
-  require(inside, "a check names a coordinate that there is not");
+  // One pass without a branch: the top bit stays 0 as long as neither c nor last - c is negative.
+  const auto last = static_cast<uint32_t>(std::min(count, int64_t{1} << 31) - 1);
+  uint32_t outside = 0;
+  for (int64_t i = 0; i < size; ++i) outside |= static_cast<uint32_t>(first[i]) | (last - static_cast<uint32_t>(first[i]));
+  require(size == 0 || !(outside >> 31), "a check names a coordinate that there is not");
 }
 
 View<const int32_t, 2> checks_of(const Tensor& tensor, int64_t coordinates) {
@@ -33,6 +36,26 @@ void extend_code(py::handle checks, py::handle bits, const std::string& isa) {
   parallel_for(b.shape[0], 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
       kernel.extend_code(c.data, c.shape[0], static_cast<int>(c.shape[1]), b.data + row * b.shape[1]);
+  });
+}
+
+void code_signs(py::handle bits, py::handle flips, py::handle pad, int64_t count, py::handle signs, const std::string& isa) {
+  const Tensor bits_(bits, "bits"), flips_(flips, "flips"), pad_(pad, "pad"), signs_(signs, "signs");
+  const auto b = bits_.dense<const uint8_t, 2>();
+  const auto f = flips_.dense<const uint32_t, 2>();
+  const auto p = pad_.dense<const uint32_t, 1>();
+  const auto out = signs_.dense<uint32_t, 2>();
+  const int64_t rows = out.shape[0], words = out.shape[1];
+  require(count >= 1 && count <= b.shape[1] && count <= max_coordinates, "bits must have a column per coordinate");
+  require(b.shape[0] == (rows + 7) / 8, "bits must have one row per eight rows of signs");
+  require(f.shape[0] == rows, "flips must have one row per row of signs");
+  require(words == (count + 31) / 32 && p.shape[0] == words, "signs and pad must hold one bit per coordinate");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      kernel.code_signs(b.data + row / 8 * b.shape[1], count, static_cast<int>(7 - row % 8), f.data + row * f.shape[1],
+                        f.shape[1], p.data, out.data + row * words);
   });
 }
 
@@ -179,6 +202,8 @@ void beliefs(py::handle z, py::handle pad, py::handle scales, py::handle odds, p
 void bind_parity(py::module_& m) {
   const auto isa = py::arg("isa") = "";
   m.def("extend_code", &extend_code, py::arg("checks"), py::arg("bits"), isa);
+  m.def("code_signs", &code_signs, py::arg("bits"), py::arg("flips"), py::arg("pad"), py::arg("count"), py::arg("signs"),
+        isa);
   m.def("schedule", &schedule, py::arg("checks"), py::arg("coordinates"), py::arg("places"));
   m.def("syndrome", &syndrome, py::arg("z"), py::arg("pad"), py::arg("checks"), py::arg("weights"), py::arg("levels"),
         py::arg("scales"), py::arg("counts"), isa);

@@ -94,6 +94,8 @@ struct Kernels {
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);
+  void (*code_signs)(const uint8_t* bits, int64_t count, int plane, const uint32_t* flips, int64_t flip_count,
+                     const uint32_t* pad, uint32_t* out);
   float (*scale_of_row)(const float* z, int64_t count);
   void (*parity_codes)(const float* z, const uint32_t* pad, int64_t count, float scale, const uint16_t* weights,
                        uint16_t* codes);

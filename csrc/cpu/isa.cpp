@@ -31,7 +31,9 @@ void chacha(const uint32_t* key, const uint32_t* nonce, uint32_t counter, uint32
 }
 
 void half_normals(const uint32_t* words, float* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) out[i] = half_normal(words[i], normal_table);
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) store(out + i, half_normal(load<u32x8>(words + i), normal_table));
+  for (; i < count; ++i) out[i] = half_normal(words[i], normal_table);
 }
 
 void signed_normal(const uint32_t* key, uint64_t row, const uint32_t* signs, int64_t count, float* out) {
@@ -236,9 +238,8 @@ const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
     alignment_scratch, align_text, random_key_reaches,
-
     token_state, token_repeats, token_words, bias_logits, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
-    extend_code, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
+    extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
 };

@@ -118,5 +118,7 @@ void locate(const LocateKernel& kernel, void* stream) { launch(kernel, stream); 
 void syndrome(const SyndromeKernel& kernel, void* stream) { launch(kernel, stream); }
 void rademacher_tail(const TailKernel& kernel, void* stream) { launch(kernel, stream); }
 void beliefs(const BeliefsKernel& kernel, void* stream) { launch(kernel, stream); }
+void simhash(const SimhashKernel& kernel, void* stream) { launch(kernel, stream); }
+void patch_counts(const PatchCountKernel& kernel, void* stream) { launch(kernel, stream); }
 
 }  // namespace watermark::WM_ISA

@@ -4,6 +4,7 @@
 #pragma once
 #include "kernels/batch_lattice.hpp"
 #include "kernels/batch_parity.hpp"
+#include "kernels/batch_patch.hpp"
 #include "kernels/batch_picture.hpp"
 
 namespace watermark::WM_ISA {
@@ -46,9 +47,11 @@ void sample(const SampleKernel& kernel, void* stream);
 void polish(const PolishKernel& kernel, void* stream);
 void locate(const LocateKernel& kernel, void* stream);
 
-// Latents: as in watermark/ops/parity.py.
+// Latents: as in watermark/ops/parity.py and watermark/ops/patch.py.
 void syndrome(const SyndromeKernel& kernel, void* stream);
 void rademacher_tail(const TailKernel& kernel, void* stream);
 void beliefs(const BeliefsKernel& kernel, void* stream);
+void simhash(const SimhashKernel& kernel, void* stream);
+void patch_counts(const PatchCountKernel& kernel, void* stream);
 
 }  // namespace watermark::WM_ISA

@@ -199,12 +199,41 @@ static inline int64_t update_layers(float* totals, const int32_t* members, float
 }
 
 // The last coordinate of every check, in turn, becomes the sum of the others; a bit of a byte is a code word.
-static inline void extend_code(const int32_t* checks, int64_t count, int degree, uint8_t* bits) {
+template <int Degree>
+static inline void extend_code_of(const int32_t* checks, int64_t count, int degree, uint8_t* bits) {
+  if (Degree) degree = Degree;
   for (int64_t j = 0; j < count; ++j) {
     uint8_t sum = 0;
     const int32_t* c = checks + j * degree;
     for (int e = 0; e + 1 < degree; ++e) sum = static_cast<uint8_t>(sum ^ bits[c[e]]);
     bits[c[degree - 1]] = sum;
+  }
+}
+static inline void extend_code(const int32_t* checks, int64_t count, int degree, uint8_t* bits) {
+  if (degree == 3)
+    extend_code_of<3>(checks, count, degree, bits);
+  else if (degree == 4)
+    extend_code_of<4>(checks, count, degree, bits);
+  else
+    extend_code_of<0>(checks, count, degree, bits);
+}
+
+// Bit `plane` of each of `count` bytes, packed and encrypted; then the bits at floor(flips count / 2^32) turn.
+static inline void code_signs(const uint8_t* bits, int64_t count, int plane, const uint32_t* flips, int64_t flip_count,
+                              const uint32_t* pad, uint32_t* out) {
+  for (int64_t w = 0; 32 * w < count; ++w) {
+    const uint8_t* from = bits + 32 * w;
+    const int64_t left = count - 32 * w;
+    uint32_t word = pad[w];
+    if (left >= 32)
+      for (int i = 0; i < 32; ++i) word ^= (static_cast<uint32_t>(from[i]) >> plane & 1u) << i;
+    else
+      for (int i = 0; i < left; ++i) word ^= (static_cast<uint32_t>(from[i]) >> plane & 1u) << i;
+    out[w] = word;
+  }
+  for (int64_t f = 0; f < flip_count; ++f) {
+    const uint64_t at = static_cast<uint64_t>(flips[f]) * static_cast<uint64_t>(count) >> 32;
+    out[at / 32] ^= 1u << (at % 32);
   }
 }
 #endif

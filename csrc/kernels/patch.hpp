@@ -19,28 +19,33 @@ WM_FN double patch_scale(const float* x, int64_t width) {
 }
 
 // Bit j of a code is 1 where row j of `rows` has a positive inner product with v. Integers: exact in any order.
-WM_FN int32_t patch_product(const int16_t* row, const int16_t* v, int64_t dimension) {
+WM_FN int32_t patch_product(const int16_t* row, const int16_t* v, int64_t step, int64_t dimension) {
   int32_t sum = 0;
-  for (int64_t l = 0; l < dimension; ++l) sum += static_cast<int32_t>(row[l]) * static_cast<int32_t>(v[l]);
+  for (int64_t l = 0; l < dimension; ++l) sum += static_cast<int32_t>(row[l]) * static_cast<int32_t>(v[l * step]);
   return sum;
 }
 WM_FN uint8_t patch_code(const int16_t* rows, int64_t bits, const int16_t* v, int64_t dimension) {
   uint32_t code = 0;
-  for (int64_t j = 0; j < bits; ++j) code |= static_cast<uint32_t>(patch_product(rows + j * dimension, v, dimension) > 0) << j;
+  for (int64_t j = 0; j < bits; ++j)
+    code |= static_cast<uint32_t>(patch_product(rows + j * dimension, v, 1, dimension) > 0) << j;
   return static_cast<uint8_t>(code);
+}
+
+// Whether noise `code` is among the matches of a patch, a bit each.
+WM_FN int32_t patch_match(const uint32_t* matches, int code) {
+  return static_cast<int32_t>((matches[code / 32] >> (code % 32)) & 1u);
 }
 
 // How many patches match the noise that their code names after `mask`. matches: (patches, words).
 WM_FN int32_t patch_count(const uint32_t* matches, int64_t words, const uint8_t* code, const uint8_t* mask, int64_t patches) {
   int32_t count = 0;
-  for (int64_t i = 0; i < patches; ++i) {
-    const uint32_t c = static_cast<uint32_t>(code[i] ^ mask[i]);
-    count += static_cast<int32_t>((matches[i * words + c / 32] >> (c % 32)) & 1u);
-  }
+  for (int64_t i = 0; i < patches; ++i) count += patch_match(matches + i * words, code[i] ^ mask[i]);
   return count;
 }
 
 #ifndef __CUDACC__
+WM_FN f32x8 patch_normal(u32x8 w, const float (*table)[4]) { return signed_half_normal(w, w, table); }
+
 // Noise of patches [begin, end): the one that its code names. out: (patches, width).
 static inline void patch_noise_range(const ChaChaKey& key, const uint8_t* code, int64_t codes, int64_t width, int64_t begin,
                                      int64_t end, const float (*table)[4], float* out) {
@@ -53,8 +58,10 @@ static inline void patch_noise_range(const ChaChaKey& key, const uint8_t* code, 
       u32x8 words[16];
       chacha_block(key, load<u32x8>(start) + static_cast<uint32_t>(block), words);
       const int64_t left = width - 16 * block < 16 ? width - 16 * block : 16;
-      for (int64_t l = 0; l < lanes; ++l)
-        for (int64_t e = 0; e < left; ++e) out[(first + l) * width + 16 * block + e] = patch_normal(words[e][l], table);
+      for (int64_t e = 0; e < left; ++e) {
+        const f32x8 noise = patch_normal(words[e], table);
+        for (int64_t l = 0; l < lanes; ++l) out[(first + l) * width + 16 * block + e] = noise[l];
+      }
     }
   }
 }
@@ -88,7 +95,7 @@ static inline void patch_search_range(const ChaChaKey& key, const float* x, int6
           const int64_t left = width - 16 * block < 16 ? width - 16 * block : 16;
           f32x8 noise[16];
           for (int64_t e = 0; e < left; ++e) {
-            for (int l = 0; l < 8; ++l) noise[e][l] = patch_normal(words[e][l], table);
+            noise[e] = patch_normal(words[e], table);
             energy += noise[e] * noise[e];
           }
           for (int64_t r = 0; r < count; ++r) {

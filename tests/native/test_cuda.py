@@ -14,7 +14,7 @@ from watermark import CudaError, MediaError
 from watermark.ops import _native
 from watermark.ops.chacha import chacha20
 from watermark.ops.normal import pack_bits, signed_normal
-from watermark.ops.patch import patch_noise, patch_search
+from watermark.ops.patch import patch_counts, patch_noise, patch_search, simhash
 from watermark.ops.sign_pad import sign_votes
 
 KEY, NONCE = np.arange(1, 9, dtype=np.uint32) * 0x01234567, np.array([1, 2, 3], np.uint32)
@@ -100,7 +100,11 @@ def test_gaussian_shading(key, shape):
     expected, z = scheme.sample_batch(3, payloads, rng=5), scheme.sample_batch(3, payloads, rng=5, like=like)
     assert z.device == like.device
     assert np.array_equal(z.cpu().numpy().view(np.uint32), expected.view(np.uint32))
-    assert scheme.detect_batch(z) == scheme.detect_batch(expected)
+    found = scheme.detect_batch(z)
+    assert found == scheme.detect_batch(expected)
+    assert {found.log10_p.device, found.score.device, found.n.device, found.payload_ok.device} == {like.device}
+    assert found.detected(1e-6).all()
+    assert found[::2].score.device == like.device
     assert scheme.detect(z[2]).payload == b"user 7"
     noisy = (0.5 * z + 0.8 * on_device(np.random.default_rng(1).standard_normal(z.shape).astype(np.float32))).half()
     assert scheme.detect_batch(noisy) == scheme.detect_batch(noisy.cpu())
@@ -116,13 +120,26 @@ def test_patches(rows, patches, width, codes):
     expected = np.empty_like(x)
     out = on_device(np.full_like(x, 9))
     patch_noise(KEY, code, codes, expected)
-    patch_noise(KEY, code, codes, out)
+    patch_noise(KEY, on_device(code), codes, out)
     assert np.array_equal(out.cpu().numpy().view(np.uint32), expected.view(np.uint32))
     x[..., 0, :] *= 1e37
-    for found, wanted in zip(
-        patch_search(KEY, on_device(x), codes, 0.3), patch_search(KEY, x, codes, 0.3), strict=True
-    ):
-        assert np.array_equal(found, wanted)
+    best, matches = patch_search(KEY, on_device(x), codes, 0.3)
+    expected_best, expected_matches = patch_search(KEY, x, codes, 0.3)
+    assert np.array_equal(best.cpu().numpy(), expected_best)
+    assert np.array_equal(matches.cpu().numpy().view(np.uint32), expected_matches)
+    masks = rng.integers(0, codes, (5, patches), np.uint8)
+    for named in (code, code[:1]) if rows else (code,):
+        counts = patch_counts(matches, on_device(named), on_device(masks))
+        assert np.array_equal(counts.cpu().numpy(), patch_counts(expected_matches, named, masks))
+
+
+@cuda
+def test_simhash():
+    rng = np.random.default_rng(1)
+    weights, v = (rng.integers(-9000, 9000, shape, np.int16) for shape in ((33, 7, 300), (41, 300)))
+    found = simhash(on_device(weights), v)
+    assert found.is_cuda
+    assert np.array_equal(found.cpu().numpy(), simhash(weights, v))
 
 
 @cuda

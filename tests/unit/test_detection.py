@@ -138,6 +138,14 @@ class TestDetections:
         assert batch.key_id == ("wm-1", "wm-2", "wm-1")
         assert batch.detected(1e-6).tolist() == [True, False, True]
 
+    def test_no_verdict_below_a_floor(self):
+        batch = Detections.of([*self.ITEMS, detection(details={"p_floor": 1e-2})])
+        assert batch.detected(0.5).tolist() == [True] * 4
+        with pytest.raises(ThresholdError, match=r"0\.01"):
+            batch.detected(1e-3)
+        with pytest.raises(ThresholdError, match="probability"):
+            Detections.of(self.ITEMS).detected(1)
+
     def test_immutable(self):
         batch = Detections.of(self.ITEMS)
         for column in (batch.log10_p, batch.score, batch.n, batch.payload_ok):
@@ -177,29 +185,94 @@ class TestDetections:
         assert empty[:] == empty
 
 
+class TestOnADevice:
+    """Columns as tensors; a CPU's stand for those of a GPU."""
+
+    @pytest.fixture
+    def batch(self):
+        pytest.importorskip("torch")
+        return Detections.of(TestDetections.ITEMS).to("cpu")
+
+    def test_columns_are_tensors(self, batch):
+        torch = pytest.importorskip("torch")
+        dtypes = {"log10_p": torch.float64, "score": torch.float64, "n": torch.int64, "payload_ok": torch.bool}
+        for name, dtype in dtypes.items():
+            column = getattr(batch, name)
+            assert isinstance(column, torch.Tensor)
+            assert column.dtype == dtype
+            assert column.tolist() == getattr(Detections.of(TestDetections.ITEMS), name).tolist()
+        assert batch.p_value.tolist() == pytest.approx([1e-8, 0.1, 0.0])
+        assert isinstance(batch.detected(1e-6), torch.Tensor)
+        assert batch.detected(1e-6).tolist() == [True, False, True]
+        assert len(Detections.of([], "a.b").to("cpu").detected()) == 0
+
+    def test_items_are_plain(self, batch):
+        assert tuple(batch) == TestDetections.ITEMS
+        assert type(batch[0].log10_p) is float
+        assert batch == Detections.of(TestDetections.ITEMS)
+        assert Detections.of(TestDetections.ITEMS) == batch
+        batch.log10_p[0] = 0.0  # a tensor cannot be locked: what it does not reach is the verdicts
+        assert batch[0].log10_p == -8.0
+
+    def test_slices_stay_there(self, batch):
+        torch = pytest.importorskip("torch")
+        backwards = batch[::-1]
+        assert isinstance(backwards.score, torch.Tensor)
+        assert backwards.n.tolist() == [3, 10, 10]
+        assert tuple(backwards) == TestDetections.ITEMS[::-1]
+
+    def test_pickles_hold_the_hosts_columns(self, batch):
+        same = pickle.loads(pickle.dumps(batch))  # noqa: S301 (our own bytes)
+        assert same == batch
+        assert isinstance(same.log10_p, np.ndarray)
+
+
+def with_keys(*keys: Detection) -> Detection:
+    """`over_keys` on one item."""
+    return over_keys([Detections.of([found]) for found in keys])[0]
+
+
 class TestOverKeys:
     def test_one_key_is_free(self):
-        assert over_keys([detection(-5.0)]) == detection(-5.0)
+        assert with_keys(detection(-5.0)) == detection(-5.0)
 
     def test_several_are_paid_for(self):
-        found = over_keys([detection(-1.0, key_id="wm-1"), detection(-9.0, key_id="wm-2"), detection(0.0)])
+        found = with_keys(detection(-1.0, key_id="wm-1"), detection(-9.0, key_id="wm-2"), detection(0.0))
         assert found.key_id == "wm-2"
         assert found.log10_p == pytest.approx(-9 + math.log10(3), abs=1e-6)
         assert found.details["keys_tried"] == 3
 
+    def test_every_row_has_a_winner_of_its_own(self):
+        first = [detection(-9.0, score=1.0), detection(-1.0, n=4), detection(-3.0, payload=b"x"), detection(-3.0)]
+        second = [
+            detection(-8.0, key_id="wm-2"),
+            detection(-7.0, key_id="wm-2", score=5.0, payload=b"y", payload_ok=True, details={"shift": 2}),
+            detection(-3.0, key_id="wm-2", payload=b"z", payload_ok=True),
+            detection(-3.0, key_id="wm-2"),
+        ]
+        batch = over_keys([Detections.of(first), Detections.of(second)])
+        assert list(batch) == [with_keys(*row) for row in zip(first, second, strict=True)]
+        assert batch.key_id == ("wm-1", "wm-2", "wm-2", "wm-1")  # who read a message goes first, then who came first
+        assert batch.log10_p == pytest.approx(np.log10(-np.expm1(2 * np.log1p(-(10.0 ** np.array([-9, -7, -3, -3]))))))
+        assert batch.score.tolist() == [1.0, 5.0, 2.0, 2.0]
+        assert batch.payload == (None, b"y", b"z", None)
+        assert batch.payload_ok.tolist() == [False, True, False, False]
+        assert batch[1].details == {"shift": 2, "keys_tried": 2}
+        assert len(over_keys([Detections.of([]), Detections.of([])])) == 0
+
     def test_the_floor_is_paid_for_too(self):
         coarse = detection(-6.0, details={"p_floor": 1e-6})
-        ring = over_keys([coarse, detection(-1.0, details={"p_floor": 1e-6})])
+        ring = with_keys(coarse, detection(-1.0, details={"p_floor": 1e-6}))
         assert ring.details["p_floor"] == pytest.approx(2e-6, rel=1e-5)
         assert ring.log10_p == pytest.approx(math.log10(ring.details["p_floor"]))
         with pytest.raises(ThresholdError):
             ring.detected(1.5e-6)
-        assert "p_floor" not in over_keys([coarse, detection(-1.0)]).details
+        assert "p_floor" not in with_keys(coarse, detection(-1.0)).details
 
     def test_the_payment_can_cost_the_payload_its_word(self):
         edge = detection(MAX_LOG10_P_OF_PAYLOAD, payload=b"x", payload_ok=True)
-        assert over_keys([edge]).payload_ok
-        assert not over_keys([edge, detection(0.0)]).payload_ok
+        assert with_keys(edge).payload_ok
+        assert not with_keys(edge, detection(0.0)).payload_ok
 
 
 class TestCombine:

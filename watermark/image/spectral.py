@@ -296,12 +296,11 @@ class SpectralMark(MediaScheme):
             found |= dict(zip(places, verdicts, strict=True))
         return Detections.of((found[place] for place in range(len(found))), self.name)
 
-    def _verdicts_of(self, pixels: Any) -> list[Detection]:
+    def _verdicts_of(self, pixels: Any) -> Detections:
         """The verdicts of all keys on a group of pictures."""
         observation = batch.DeviceReadings(pixels)
         keyed = zip(self._tables, self.keyring, strict=True)
-        by_key = [self._verdicts(tables, observation, key.id) for tables, key in keyed]
-        return [over_keys(row) for row in zip(*by_key, strict=True)]
+        return over_keys([Detections.of(self._verdicts(tables, observation, key.id)) for tables, key in keyed])
 
     def _observe(self, media: Any) -> Readings:
         if batch.on_device(media):

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark._cache import cached_property
-from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detections
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
-from watermark.ops._native import is_cuda
+from watermark.ops._native import is_cuda, to_host
 from watermark.ops.normal import standard_normal
 from watermark.stats import LN10, log_angular_tail, log_sidak
 
@@ -95,8 +95,7 @@ class FourierScheme(LatentScheme):
             part = z[rows]
             if not bool((part.isfinite() if is_cuda(part) else np.isfinite(part)).all()):
                 raise MediaError("the latent holds values that are not finite")
-            found = self._coordinates(doubles(self._planes(part)))
-            seen[rows] = found.cpu().numpy() if is_cuda(found) else found
+            seen[rows] = to_host(self._coordinates(doubles(self._planes(part))))
         return seen
 
     def _parts(self, rows: int) -> Iterator[slice]:
@@ -108,26 +107,36 @@ class FourierScheme(LatentScheme):
         """A view of the channels that carry the mark: shape (rows, channels, height, width)."""
         return latents.reshape(-1, *self.shape)[:, self._channels]
 
-    def _read(self, tables: tuple[NDArray[np.float32], NDArray[np.float32]], seen: Any, key_id: str) -> list[Detection]:
-        bank, inverse_lengths = tables
-        return [self._verdict(bank, inverse_lengths, x, key_id) for x in seen]
+    def _read(self, tables: tuple[NDArray[np.float32], NDArray[np.float32]], seen: Any, key_id: str) -> Detections:
+        found = [self._nearest(*tables, x) for x in seen]
+        payloads = []
+        for nearest, _, _ in found:
+            bits = np.array([nearest >> i & 1 for i in reversed(range(self._frame.size))], np.uint8)
+            payloads.append(self._frame.decode(np.packbits(bits).tobytes()))
+        return Detections(
+            self.name,
+            [key_id] * len(found),
+            [log10_p for _, _, log10_p in found],
+            [cosine for _, cosine, _ in found],
+            [self._dimension] * len(found),
+            payloads,
+            [log10_p <= MAX_LOG10_P_OF_PAYLOAD for _, _, log10_p in found],
+            [{}] * len(found),
+        )
 
-    def _verdict(
-        self, bank: NDArray[np.float32], inverse_lengths: NDArray[np.float32], x: NDArray[np.float64], key_id: str
-    ) -> Detection:
+    def _nearest(
+        self, bank: NDArray[np.float32], inverse_lengths: NDArray[np.float32], x: NDArray[np.float64]
+    ) -> tuple[int, float, float]:
+        """The vector of a bank at the smallest angle to x, the cosine of that angle, and log10 p."""
         length = float(np.sqrt((x * x).sum()))
-        nearest, cosine, log10_p = 0, 0.0, 0.0
-        if length > 0:
-            # Not a matrix product: its rounding depends on how the linear algebra library shares the work.
-            nearest = int(np.argmax(np.einsum("ij,j->i", bank, (x / length).astype(np.float32)) * inverse_lengths))
-            g = bank[nearest].astype(np.float64)
-            cosine = float((g * x).sum() / np.sqrt((g * g).sum()) / length)
-            log_p = log_angular_tail(min(cosine, _LARGEST_COSINE), self._dimension)
-            log10_p = log_sidak(log_p, len(bank)) / LN10
-        bits = np.array([nearest >> i & 1 for i in reversed(range(self._frame.size))], np.uint8)
-        payload = self._frame.decode(np.packbits(bits).tobytes())
-        vouched = log10_p <= MAX_LOG10_P_OF_PAYLOAD
-        return Detection(self.name, key_id, log10_p, cosine, self._dimension, payload, vouched)
+        if length == 0:
+            return 0, 0.0, 0.0
+        # Not a matrix product: its rounding depends on how the linear algebra library shares the work.
+        nearest = int(np.argmax(np.einsum("ij,j->i", bank, (x / length).astype(np.float32)) * inverse_lengths))
+        g = bank[nearest].astype(np.float64)
+        cosine = float((g * x).sum() / np.sqrt((g * g).sum()) / length)
+        log_p = log_angular_tail(min(cosine, _LARGEST_COSINE), self._dimension)
+        return nearest, cosine, log_sidak(log_p, len(bank)) / LN10
 
     @cached_property
     def _frequency(self) -> NDArray[np.float64]:

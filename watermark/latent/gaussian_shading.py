@@ -15,10 +15,10 @@ import numpy as np
 
 from watermark._cache import cached_property
 from watermark._values import FrozenDict, whole
-from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detections
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
-from watermark.ops._native import is_cuda
+from watermark.ops._native import to_host
 from watermark.ops.chacha import chacha20
 from watermark.ops.normal import pack_bits, signed_normal, unpack_bits
 from watermark.ops.sign_pad import sign_votes
@@ -114,13 +114,23 @@ class GaussianShading(LatentScheme):
         words = chacha20(noise, np.array([1, 0, 0], np.uint32), rows)
         return (words.astype(np.uint64) * np.uint64(self.parameters.nonces) >> np.uint64(32)).astype(np.intp)
 
-    def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> list[Detection]:
+    def _read(self, tables: NDArray[np.uint32], z: Any, key_id: str) -> Detections:
         votes = [self._votes(z, pad) for pad in tables]
-        best = np.argmax([agreement for _, agreement in votes], axis=0).tolist()
-        return [
-            self._verdict(tables[nonce], z[i], votes[nonce][0][i], int(votes[nonce][1][i]), key_id)
-            for i, nonce in enumerate(best)
-        ]
+        agreed: list[int] = []
+        log10_p: list[float] = []
+        payloads: list[bytes | None] = []
+        vouched: list[bool] = []
+        for row, counts in enumerate(zip(*(agreement.tolist() for _, agreement in votes), strict=True)):
+            agreed.append(max(counts))
+            log10_p.append(self._log10_p(agreed[row]))
+            nonce = counts.index(agreed[row])
+            packed = votes[nonce][0][row]
+            payloads.append(self._frame.decode(packed.tobytes()))
+            known = payloads[row] is not None and log10_p[row] <= MAX_LOG10_P_OF_PAYLOAD
+            vouched.append(known and (self._frame.framed or self._carries(z[row], tables[nonce], packed)))
+        rows, scores = len(agreed), [count / self._elements for count in agreed]
+        n, details = [self._elements] * rows, [self._details] * rows
+        return Detections(self.name, [key_id] * rows, log10_p, scores, n, payloads, vouched, details)
 
     def _votes(self, z: Any, pad: NDArray[np.uint32]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The packed bits of each row under one keystream, and how many signs agree with them."""
@@ -132,17 +142,6 @@ class GaussianShading(LatentScheme):
             bits, agreement = sign_votes(z / largest, pad, self._frame.size)
         return bits, agreement
 
-    def _verdict(
-        self, pad: NDArray[np.uint32], row: Any, packed: NDArray[np.uint8], agreed: int, key_id: str
-    ) -> Detection:
-        log10_p = self._log10_p(agreed)
-        payload = self._frame.decode(packed.tobytes())
-        vouched = payload is not None and log10_p <= MAX_LOG10_P_OF_PAYLOAD
-        vouched = vouched and (self._frame.framed or self._carries(row, pad, packed))
-        return Detection(
-            self.name, key_id, log10_p, agreed / self._elements, self._elements, payload, vouched, self._details
-        )
-
     def _carries(self, row: Any, pad: NDArray[np.uint32], packed: NDArray[np.uint8]) -> bool:
         """Whether the votes vouch for every bit of a message without a checksum.
 
@@ -151,7 +150,7 @@ class GaussianShading(LatentScheme):
         """
         size = self._frame.size
         symbol = np.arange(self._elements) % size
-        votes = np.signbit(np.asarray(row.cpu() if is_cuda(row) else row)) ^ unpack_bits(pad, self._elements)
+        votes = np.signbit(to_host(row)) ^ unpack_bits(pad, self._elements)
         agreeing = np.bincount(symbol, votes == np.unpackbits(packed, count=size)[symbol], size)
         half = np.bincount(symbol, minlength=size) / 2
         wrong = np.exp(-(np.maximum(agreeing - half, 0) ** 2) / half)

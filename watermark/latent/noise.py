@@ -14,6 +14,7 @@ from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.detection import Detection, Detections, over_keys
 from watermark.errors import CudaError, MediaError, ParameterError
+from watermark.ops._native import is_cuda
 from watermark.prf import Prf, seed
 from watermark.scheme import Scheme, each, per_row
 
@@ -34,7 +35,7 @@ class LatentScheme(Scheme):
 
     @cached_property
     def _randomness(self) -> Prf:
-        return self.key.derive("latent/1/randomness")
+        return self.key.derive(f"{self.name}/1/randomness")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +74,7 @@ class LatentScheme(Scheme):
         return z
 
     @abstractmethod
-    def _read(self, tables: Any, seen: Any, key_id: str) -> list[Detection]:
+    def _read(self, tables: Any, seen: Any, key_id: str) -> Detections:
         """One key's verdicts on what `_observe` returned, one per row.
 
         Raises:
@@ -138,10 +139,13 @@ class LatentScheme(Scheme):
         Args:
             items: Array or tensor of shape (rows, \*shape), or a list or an iterator of latents.
 
+        Returns:
+            One verdict per latent; the columns lie where CUDA latents do.
+
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
         """
-        return Detections.of(self._verdicts(self._read, items, batch=True), self.name)
+        return self._verdicts(self._read, items, batch=True)
 
     def detect(self, media: Any) -> Detection:
         """The verdict on one latent.
@@ -154,11 +158,12 @@ class LatentScheme(Scheme):
         """
         return self._verdicts(self._read, media, batch=False)[0]
 
-    def _verdicts(self, read: Callable[..., list[Detection]], latents: Any, *, batch: bool) -> list[Detection]:
+    def _verdicts(self, read: Callable[..., Detections], latents: Any, *, batch: bool) -> Detections:
         """Verdicts by `read`, which takes what `_read` takes, on one latent or a batch of them."""
-        seen = self._observe(_rows(latents, self.shape, batch=batch))
-        by_key = [read(tables, seen, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)]
-        return [over_keys(row) for row in zip(*by_key, strict=True)]
+        z = _rows(latents, self.shape, batch=batch)
+        seen = self._observe(z)
+        found = over_keys([read(tables, seen, key.id) for tables, key in zip(self._tables, self.keyring, strict=True)])
+        return found.to(z.device) if batch and is_cuda(z) else found
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:

@@ -17,11 +17,11 @@ import numpy as np
 
 from watermark._cache import cached_property
 from watermark._values import whole
-from watermark.detection import Detection
+from watermark.detection import Detections
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
 from watermark.latent.prc_code import Code, base_size, flips_of
-from watermark.ops._native import is_cuda
+from watermark.ops._native import to_host
 from watermark.ops.normal import signed_normal, unpack_bits
 from watermark.payload import Frame
 from watermark.prf import Prf
@@ -108,21 +108,22 @@ class _SubKey:
 
     def seal(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Fresh bits, encrypted tag and encrypted message."""
-        plain = np.concatenate([self._tag_of(fresh, message), message])
-        return np.concatenate([fresh, plain ^ self._stream(fresh, plain.size)])
+        nonce = np.packbits(fresh).tobytes()
+        plain = np.concatenate([self._tag_of(nonce, message), message])
+        return np.concatenate([fresh, plain ^ self._stream(nonce, plain.size)])
 
     def unseal(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """The message bits, if the tag is theirs."""
         fresh, sealed = np.split(bits, [self._parameters.fresh])
-        tag, message = np.split(sealed ^ self._stream(fresh, sealed.size), [_TAG_BITS])
-        return message if hmac.compare_digest(tag.tobytes(), self._tag_of(fresh, message).tobytes()) else None
+        nonce = np.packbits(fresh).tobytes()
+        tag, message = np.split(sealed ^ self._stream(nonce, sealed.size), [_TAG_BITS])
+        return message if hmac.compare_digest(tag.tobytes(), self._tag_of(nonce, message).tobytes()) else None
 
-    def _stream(self, fresh: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-        return self._cipher.child(np.packbits(fresh).tobytes()).bits(count)
+    def _stream(self, nonce: bytes, count: int) -> NDArray[np.uint8]:
+        return self._cipher.child(nonce).bits(count)
 
-    def _tag_of(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        digest = self._tag.child(np.packbits(fresh).tobytes() + np.packbits(message).tobytes())
-        return unpack_bits(digest.key_words, _TAG_BITS)
+    def _tag_of(self, nonce: bytes, message: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return unpack_bits(self._tag.child(nonce + np.packbits(message).tobytes()).key_words, _TAG_BITS)
 
 
 class Prc(LatentScheme):
@@ -189,6 +190,10 @@ class Prc(LatentScheme):
     def _frame(self) -> Frame:
         return Frame(self.parameters.payload_bits, checksum=False)
 
+    @cached_property
+    def _fresh(self) -> int:
+        return self.parameters.fresh
+
     def _bind(self, key: Key) -> tuple[_SubKey, ...]:
         parameters = self.parameters
         label = f"latent.prc/1/{self._elements}/{parameters.information}/{parameters.degree}"
@@ -199,40 +204,44 @@ class Prc(LatentScheme):
         messages = [self._frame.encode(payload) for payload in distinct]
         random = Prf(noise.tobytes())
         subkeys = self._tables[0]
-        flips, fresh = flips_of(self._elements), self.parameters.fresh
+        flips, fresh = flips_of(self._elements), self._fresh
         for first in range(0, len(out), _ROWS):
             rows = range(first, min(first + _ROWS, len(out)))
             sent = [messages[0 if one_payload else row] for row in rows]
             # Of row and message, so that a seed that is used again meets another message with other bits.
-            draws = [random.child(b"%d/" % row + bits.tobytes()) for row, bits in zip(rows, sent, strict=True)]
-            words = np.stack([draw.words(1 + flips + -(-fresh // 32)) for draw in draws])
+            words = np.empty((len(rows), 1 + flips + -(-fresh // 32)), np.uint32)
+            for drawn, row, bits in zip(words, rows, sent, strict=True):
+                drawn[:] = random.child(b"%d/" % row + bits.tobytes()).words(drawn.size)
             new = unpack_bits(words[:, 1 + flips :], fresh)
-            chosen = (words[:, 0].astype(np.uint64) * np.uint64(len(subkeys))) >> np.uint64(32)
+            rows_of: dict[int, list[int]] = {}
+            for row, word in enumerate(words[:, 0].tolist()):
+                rows_of.setdefault(word * len(subkeys) >> 32, []).append(row)
             signs = np.empty((len(rows), -(-self._elements // 32)), np.uint32)
-            for i in np.unique(chosen).tolist():
-                mine = np.flatnonzero(chosen == i)
-                bits = np.stack([subkeys[i].seal(new[row], sent[row]) for row in mine.tolist()])
+            for i, mine in rows_of.items():
+                bits = np.array([subkeys[i].seal(new[row], sent[row]) for row in mine])
                 signs[mine] = subkeys[i].code.signs(bits, words[mine, 1 : 1 + flips])
             signed_normal(noise, first, signs, out[first : rows.stop])
 
-    def _read(self, tables: tuple[_SubKey, ...], z: Any, key_id: str) -> list[Detection]:
+    def _read(self, tables: tuple[_SubKey, ...], z: Any, key_id: str) -> Detections:
         by_subkey = [self._read_subkey(subkey, z) for subkey in tables]
-        verdicts = []
-        for row in range(len(z)):
-            log_p, score, payload, syndrome = min((found[row] for found in by_subkey), key=lambda f: f[0])
-            log10_p = log_sidak(log_p, len(tables)) / LN10
-            details = {"syndrome_log10_p": log_sidak(syndrome, len(tables)) / LN10}
-            known = payload is not None
-            verdicts.append(Detection(self.name, key_id, log10_p, score, self._checks, payload, known, details))
-        return verdicts
+        best = [min(found, key=lambda read: read[0]) for found in zip(*by_subkey, strict=True)]
+        return Detections(
+            self.name,
+            [key_id] * len(best),
+            [log_sidak(log_p, len(tables)) / LN10 for log_p, _, _, _ in best],
+            [score for _, score, _, _ in best],
+            [self._checks] * len(best),
+            [payload for _, _, payload, _ in best],
+            [payload is not None for _, _, payload, _ in best],
+            [{"syndrome_log10_p": log_sidak(syndrome, len(tables)) / LN10} for _, _, _, syndrome in best],
+        )
 
     def _read_subkey(self, subkey: _SubKey, z: Any) -> list[tuple[float, float, bytes | None, float]]:
         """Of each row: ln p, score, message, and ln p of the syndrome test alone."""
         scales, *tested = subkey.code.test(z)
         if bool((scales != scales).any()):
             raise MediaError("the latent holds values that are not finite")
-        scores, log_p = (column.cpu().numpy() if is_cuda(z) else column for column in tested)
-        found = [(log_t, score) for log_t, score in zip(log_p.tolist(), scores.tolist(), strict=True)]
+        scores, log_p = map(to_host, tested)
         messages: dict[int, bytes | None] = {}
         tried = np.flatnonzero(log_p <= _GATE)
         if tried.size:
@@ -241,7 +250,7 @@ class Prc(LatentScheme):
                 messages[row] = None if message is None else self._frame.decode(np.packbits(message).tobytes())
         return [
             (_verdict(log_t, messages.get(row) is not None), score, messages.get(row), log_t)
-            for row, (log_t, score) in enumerate(found)
+            for row, (log_t, score) in enumerate(zip(log_p.tolist(), scores.tolist(), strict=True))
         ]
 
 

@@ -20,8 +20,7 @@ import numpy as np
 from watermark._cache import cached_property
 from watermark.errors import ParameterError
 from watermark.ops import parity
-from watermark.ops._native import is_cuda
-from watermark.ops.normal import pack_bits
+from watermark.ops._native import is_cuda, to_device, to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,7 +171,7 @@ class Code:
         words[:, self._order[: self.information]] = planes
         parity.extend_code(self.outer, words)
         parity.extend_code(inner, words)
-        return words[:, :-1]
+        return words
 
     @property
     def reader(self) -> Reader:
@@ -185,7 +184,7 @@ class Code:
             return self._host_tables
         found = self._on_devices.get(z.device)
         if found is None:
-            found = _Tables(*(parity.to_device(table, z) for table in self._host_tables))
+            found = _Tables(*(to_device(table, z) for table in self._host_tables))
         return self._on_devices.setdefault(z.device, found)
 
     @cached_property
@@ -212,8 +211,7 @@ class Code:
         for first in range(0, len(z), step):
             part = slice(first, first + step)
             odds, _ = parity.beliefs(z[part], t.pad, scales[part], t.odds, t.outer, t.inner, _PASSES, _PATIENCE)
-            found = odds[:, t.order]
-            bits[part] = np.signbit(found.cpu().numpy() if is_cuda(z) else found)
+            bits[part] = np.signbit(to_host(odds[:, t.order]))
         return bits
 
     def signs(self, bits: NDArray[np.uint8], random: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -227,11 +225,7 @@ class Code:
             uint32 of shape (rows, ceil(n / 32)), 1 for minus.
         """
         words = self._extended(np.packbits(bits, axis=0), self.inner)  # eight code words side by side
-        row = np.arange(len(bits))
-        plane, bit = row // 8, (128 >> row % 8).astype(np.uint8)
-        flipped = ((random.astype(np.uint64) * np.uint64(self.coordinates)) >> np.uint64(32)).astype(np.int64)
-        np.bitwise_xor.at(words, (plane[:, None], flipped), bit[:, None])
-        return np.stack([pack_bits(words[plane[i]] & bit[i]) for i in row]) ^ self.pad
+        return parity.code_signs(words, random, self.pad, self.coordinates)
 
     @cached_property
     def fingerprint(self) -> str:

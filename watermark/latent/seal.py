@@ -21,6 +21,7 @@ from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
 from watermark.ops import patch as ops
+from watermark.ops._native import is_cuda, to_device, to_host
 from watermark.ops.chacha import chacha20
 from watermark.payload import Frame
 from watermark.scheme import FixedKey, SchemeInfo
@@ -169,12 +170,14 @@ class Seal(LatentScheme):
             items: Array or tensor of shape (rows, \*shape), or a list or an iterator of latents.
             content: One vector for all, or one per row.
 
+        Returns:
+            One verdict per latent; the columns lie where CUDA latents do.
+
         Raises:
             MediaError: Wrong shape or dtype, or values that are not finite.
             ParameterError: `content` is missing, no such vectors, or their number is not that of the latents.
         """
-        read = partial(self._read, vectors=self._vectors(content))
-        return Detections.of(self._verdicts(read, items, batch=True), self.name)
+        return self._verdicts(partial(self._read, vectors=self._vectors(content)), items, batch=True)
 
     def _vectors(self, content: Any) -> NDArray[np.int16]:
         """Contents as int16 of shape (1 | rows, dimension), all of one length but for rounding."""
@@ -232,7 +235,8 @@ class Seal(LatentScheme):
         if beside:  # an odd last row or column has no patches: plain noise
             plain = ops.normals(np.ascontiguousarray(fresh[:, 1:]).ravel()).reshape(out.shape)
             out[:] = plain if isinstance(out, np.ndarray) else out.new_tensor(plain)
-        codes = ops.simhash(tables.weights, vectors) ^ tables.masks[fresh[:, 0] % len(tables.masks)]
+        weights, masks = tables.on(out)
+        codes = ops.simhash(weights, vectors) ^ masks[(fresh[:, 0] % len(masks)).astype(np.int64)]
         shape = rows, codes.shape[1], self._width
         patches = np.empty(shape, np.float32) if isinstance(out, np.ndarray) else out.new_empty(shape)
         ops.patch_noise(tables.noise, codes, CODES, patches)
@@ -241,7 +245,7 @@ class Seal(LatentScheme):
         whole_patches = out.reshape(rows, frames, *self.shape[-3:])[..., : 2 * down, : 2 * across]
         whole_patches[...] = _turned(patches, (0, 1, 4, 2, 5, 3, 6)).reshape(whole_patches.shape)
 
-    def _read(self, tables: _Tables, z: Any, key_id: str, vectors: Any = None) -> list[Detection]:
+    def _read(self, tables: _Tables, z: Any, key_id: str, vectors: Any = None) -> Detections:
         _check_rows(vectors, len(z))
         if not bool((np.isfinite(z) if isinstance(z, np.ndarray) else z.isfinite()).all()):
             raise MediaError("the latent holds values that are not finite")
@@ -249,37 +253,42 @@ class Seal(LatentScheme):
         latents = z.reshape(len(z), frames, *self.shape[-3:])[..., : 2 * down, : 2 * across]
         patches = _turned(latents.reshape(len(z), frames, channels, down, 2, across, 2), (0, 1, 3, 5, 2, 4, 6))
         patches = patches.reshape(len(z), frames * down * across, self._width)
-        codes = np.broadcast_to(ops.simhash(tables.weights, vectors), patches.shape[:2])
+        weights, masks = tables.on(z)
+        codes = ops.simhash(weights, vectors)
         step = max(1, _MATCH_BYTES // (patches.shape[1] * CODES // 8))
-        found = []
+        best, counts = np.empty(patches.shape[:2], np.float32), np.empty((len(z), len(masks)), np.int32)
         for first in range(0, len(z), step):
-            best, matches = ops.patch_search(tables.noise, patches[first : first + step], CODES, _least(self._width))
-            counts = ops.patch_counts(matches, codes[first : first + step], tables.masks)
-            found += [self._verdict(*row, key_id) for row in zip(best, counts, strict=True)]
-        return found
+            part = slice(first, first + step)
+            cosines, matches = ops.patch_search(tables.noise, patches[part], CODES, _least(self._width))
+            best[part] = to_host(cosines)
+            counts[part] = to_host(ops.patch_counts(matches, codes if len(codes) == 1 else codes[part], masks))
+        return self._judged(best, counts, key_id)
 
-    def _verdict(self, best: NDArray[np.float32], counts: NDArray[np.int32], key_id: str) -> Detection:
-        """The verdict from the best cosine of each patch, and the number of matches with each salt."""
-        salt = int(counts.argmax())
-        count, pays = int(counts[salt]), math.log(counts.size)
+    def _judged(self, best: NDArray[np.float32], counts: NDArray[np.int32], key_id: str) -> Detections:
+        """Verdicts from the best cosine of each patch (rows, patches) and the matches with each salt (rows, salts)."""
+        rows, patches = best.shape
+        pays = math.log(counts.shape[1])
         # The chance of a match if this patch carries noise for content at ANGLE: the same noise, or by accident.
         same = (1 - ANGLE / 180 + _ROUNDING) ** BITS
         rate = same + (1 - same) * _CHANCE
-        log_p = min(0.0, log_binomial_tail(count, best.size, rate) + pays)
+        matched = counts.max(axis=1)
+        log_p = np.array([log_binomial_tail(count, patches, rate) for count in matched.tolist()], np.float64)
+        log10_p = np.minimum(log_p + pays, 0.0) / LN10
         log_patch, scores = _patch_law(self._width)
         step = np.clip(best * _STEPS, 0, _STEPS - 1).astype(np.int64)
-        grid = _grid(self.shape)
-        details: dict[str, Any] = {
-            "unbound_log10_p": log_fisher(log_patch[step].tolist()) / LN10,
-            "patch_p": np.exp(log_patch[step]).reshape(grid),
+        grid = rows, *_grid(self.shape)
+        columns: dict[str, Sequence[Any] | NDArray[Any]] = {
+            "unbound_log10_p": [log_fisher(row.tolist()) / LN10 for row in log_patch[step]],
+            "patch_p": np.exp(log_patch)[step].reshape(grid),
             "presence": _smoothed(scores[step].reshape(grid)).astype(np.float32),
-            "presence_cell": 2,
-            "salt": salt,
+            "presence_cell": [2] * rows,
+            "salt": counts.argmax(axis=1).tolist(),
         }
-        if (floor := best.size * math.log(rate) + pays) > -700:
-            details["p_floor"] = min(1.0, math.exp(floor))
-        vouched = log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
-        return Detection(self.name, key_id, log_p / LN10, count / best.size, best.size, b"", vouched, details)
+        if (floor := patches * math.log(rate) + pays) > -700:
+            columns["p_floor"] = [min(1.0, math.exp(floor))] * rows
+        details = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        n, vouched = [patches] * rows, log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        return Detections(self.name, [key_id] * rows, log10_p, matched / patches, n, [b""] * rows, vouched, details)
 
 
 class _Tables:
@@ -290,6 +299,16 @@ class _Tables:
         self._simhash: Prf = key.derive("latent.seal/1/simhash")
         self.noise: NDArray[np.uint32] = key.derive("latent.seal/1/noise").key_words
         self._patches, self._parameters = math.prod(_grid(parameters.shape)), parameters
+        self._on_devices: dict[Any, tuple[Any, Any]] = {}
+
+    def on(self, z: Any) -> tuple[Any, Any]:
+        """`weights` and `masks` where z lies; copies on devices are kept."""
+        if not is_cuda(z):
+            return self.weights, self.masks
+        found = self._on_devices.get(z.device)
+        if found is None:
+            found = to_device(self.weights, z), to_device(self.masks, z)
+        return self._on_devices.setdefault(z.device, found)
 
     @cached_property
     def weights(self) -> NDArray[np.int16]:

@@ -277,7 +277,9 @@ class TextScheme(Scheme):
                 texts = [text if p is None else np.concatenate([p, text]) for p, text in pairs]
         whole_texts, begin = Texts.of(texts), np.array(starts, np.int64)
         by_key = [self._read(t, whole_texts, begin, k.id) for t, k in zip(self._tables, self.keyring, strict=True)]
-        return [over_keys(row) for row in zip(*by_key, strict=True)]
+        if len(by_key) == 1:
+            return by_key[0]
+        return list(over_keys([Detections.of(rows, self.name) for rows in by_key]))
 
     def tokens(self, token_ids: Any) -> NDArray[np.int64]:
         """Token ids as int64 of shape (tokens,).

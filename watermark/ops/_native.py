@@ -21,7 +21,7 @@ except ImportError as error:
         "or, to work in it, `pip install --no-build-isolation -e . -C editable.rebuild=true`."
     ) from error
 
-__all__ = ["core", "cuda", "is_cuda", "on_cuda", "to_device"]
+__all__ = ["core", "cuda", "is_cuda", "on_cuda", "to_device", "to_host"]
 
 
 def cuda() -> ModuleType:
@@ -55,8 +55,14 @@ def is_cuda(array: Any) -> bool:
     return bool(getattr(array, "is_cuda", False))
 
 
-def to_device(words: NDArray[np.uint32], like: Any) -> Any:
-    """32-bit words as an int32 torch tensor on the device of `like`."""
+def to_device(table: NDArray[Any], like: Any) -> Any:
+    """A table where a CUDA tensor lies; 16- and 32-bit words become signed ones, as torch wants them."""
     import torch
 
-    return torch.from_numpy(words.view(np.int32)).to(like.device)
+    signed = {2: np.int16, 4: np.int32}.get(table.itemsize) if table.dtype.kind == "u" else None
+    return torch.from_numpy(table.view(signed) if signed else table).to(like.device)
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """The numbers of an array, or of a tensor on CUDA."""
+    return np.asarray(array.cpu() if is_cuda(array) else array)

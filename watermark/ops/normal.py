@@ -79,9 +79,9 @@ def standard_normal(key: NDArray[np.uint32], out: Any) -> None:
 def pack_bits(bits: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Packs bits (not zero: 1) of shape (..., n) into uint32 of shape (..., ceil(n / 32)), least significant first."""
     packed = np.packbits(bits, axis=-1, bitorder="little")
-    words = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 32) * 4), np.uint8)
-    words[..., : packed.shape[-1]] = packed
-    return words.view("<u4").astype(np.uint32, copy=False)
+    if missing := -packed.shape[-1] % 4:
+        packed = np.concatenate([packed, np.zeros((*packed.shape[:-1], missing), np.uint8)], axis=-1)
+    return packed.view("<u4").astype(np.uint32, copy=False)
 
 
 def unpack_bits(words: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark.ops._native import core, is_cuda, on_cuda
-from watermark.ops.normal import unpack_bits
+from watermark.ops.normal import pack_bits, unpack_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +49,37 @@ def extend_code_reference(checks: NDArray[np.int32], bits: NDArray[np.uint8]) ->
     """The same in NumPy."""
     for check in checks:
         bits[:, check[-1]] = np.bitwise_xor.reduce(bits[:, check[:-1]], axis=1)
+
+
+def code_signs(
+    bits: NDArray[np.uint8], flips: NDArray[np.uint32], pad: NDArray[np.uint32], count: int
+) -> NDArray[np.uint32]:
+    """Signs of code words, some of them falsified, all encrypted.
+
+    Args:
+        bits: uint8 of shape (planes, count or more), 8 code words side by side: row i is bit ``7 - i % 8`` of plane
+            ``i // 8``.
+        flips: uint32 of shape (rows, m), uniform: each flips the coordinate at this share of 2**32.
+        pad: uint32 of shape (ceil(count / 32),), least significant bit first.
+        count: Number of coordinates.
+
+    Returns:
+        uint32 of shape (rows, ceil(count / 32)), 1 for minus.
+    """
+    signs = np.empty((len(flips), pad.size), np.uint32)
+    core.code_signs(bits, np.ascontiguousarray(flips), pad, count, signs)
+    return signs
+
+
+def code_signs_reference(
+    bits: NDArray[np.uint8], flips: NDArray[np.uint32], pad: NDArray[np.uint32], count: int
+) -> NDArray[np.uint32]:
+    """The same in NumPy."""
+    rows = np.arange(len(flips))[:, None]
+    words = bits[:, :count][rows[:, 0] // 8] >> (7 - rows % 8).astype(np.uint8) & np.uint8(1)
+    flipped = (flips.astype(np.uint64) * np.uint64(count)) >> np.uint64(32)
+    np.bitwise_xor.at(words, (rows, flipped.astype(np.int64)), np.uint8(1))
+    return pack_bits(words) ^ pad
 
 
 def layers(checks: NDArray[np.int32], coordinates: int) -> NDArray[np.int32]:
@@ -230,14 +261,6 @@ def beliefs_reference(
             if not wrong:
                 break
     return totals[:, :n], unsatisfied
-
-
-def to_device(table: NDArray[Any], like: Any) -> Any:
-    """A table where a CUDA tensor lies; 16- and 32-bit words become signed ones, as torch wants them."""
-    import torch
-
-    signed = {2: np.int16, 4: np.int32}.get(table.itemsize) if table.dtype.kind == "u" else None
-    return torch.from_numpy(table.view(signed) if signed else table).to(like.device)
 
 
 def _empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:

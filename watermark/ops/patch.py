@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.ops._native import core, is_cuda, on_cuda
+from watermark.ops._native import core, is_cuda, on_cuda, to_device
 from watermark.ops.chacha import chacha20, chacha20_reference
 from watermark.ops.normal import half_normal, half_normal_reference, pack_bits, unpack_bits
 
@@ -60,16 +60,22 @@ def _in_steps(values: NDArray[np.float32]) -> NDArray[np.int16]:
     return np.asarray(np.rint(values * np.float32(PROJECTION_SCALE)), np.int16)
 
 
-def simhash(weights: NDArray[np.int16], v: NDArray[np.int16]) -> NDArray[np.uint8]:
+def simhash(weights: Any, v: NDArray[np.int16]) -> Any:
     """Signs of random projections (SimHash), gathered into one code per patch.
 
     Args:
-        weights: int16 of shape (patches, bits, dimension), 1 to 8 bits.
+        weights: int16 of shape (patches, bits, dimension), 1 to 8 bits; NumPy, or a tensor on CUDA.
         v: int16 of shape (rows, dimension).
 
     Returns:
-        Codes, bit j of which is 1 where projection j is positive: uint8 of shape (rows, patches).
+        Codes, bit j of which is 1 where projection j is positive: uint8 of shape (rows, patches), where weights lie.
     """
+    if is_cuda(weights):
+        import torch
+
+        device_codes = weights.new_empty((len(v), len(weights)), dtype=torch.uint8)
+        on_cuda("batch_simhash", weights, to_device(v, weights), device_codes)
+        return device_codes
     codes = np.empty((len(v), len(weights)), np.uint8)
     core.simhash(weights, v, codes)
     return codes
@@ -81,20 +87,18 @@ def simhash_reference(weights: NDArray[np.int16], v: NDArray[np.int16]) -> NDArr
     return np.asarray((positive << np.arange(weights.shape[1])).sum(axis=2), np.uint8)
 
 
-def patch_noise(key: NDArray[np.uint32], code: NDArray[np.uint8], codes: int, out: Any) -> None:
+def patch_noise(key: NDArray[np.uint32], code: Any, codes: int, out: Any) -> None:
     """Fills patches with the noises that their codes name: each patch has `codes` of its own.
 
     Args:
         key: ChaCha20 key of the noises, 8 words. Value e of noise c of patch i comes from word e of the stream's block
             ``(i * codes + c) * ceil(width / 16)`` and those after it, the lowest bit of a word giving the sign.
-        code: uint8 of shape (rows, patches), below `codes`.
+        code: uint8 of shape (rows, patches), below `codes`, where `out` lies.
         codes: Number of noises per patch, 1 to 256.
         out: float32 of shape (rows, patches, width), C-contiguous; NumPy, or a tensor on the CPU or on CUDA.
     """
     if is_cuda(out):
-        import torch
-
-        on_cuda("patch_noise", key, torch.from_numpy(code).to(out.device), codes, out)
+        on_cuda("patch_noise", key, code, codes, out)
     else:
         core.patch_noise(key, code, codes, out)
 
@@ -113,9 +117,7 @@ def _all_noises(key: NDArray[np.uint32], patches: int, codes: int, width: int) -
     return _signed(words, half_normal_reference(words.ravel()).reshape(words.shape))
 
 
-def patch_search(
-    key: NDArray[np.uint32], x: Any, codes: int, least: float
-) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+def patch_search(key: NDArray[np.uint32], x: Any, codes: int, least: float) -> tuple[Any, Any]:
     """Holds patches against all of their noises.
 
     The cosine of patch x and noise g is <g, x / |x|> / |g|, the sums over the values in their order in float32, with
@@ -129,16 +131,15 @@ def patch_search(
 
     Returns:
         The largest cosine of each patch: float32 of shape (rows, patches); and which noises match, a bit each, least
-        significant first: uint32 of shape (rows, patches, codes / 32).
+        significant first: uint32 of shape (rows, patches, codes / 32). On CUDA tensors there, of the bits as int32.
     """
     shape = tuple(x.shape[:2])
     if is_cuda(x):
         import torch
 
-        found = torch.empty(shape, dtype=torch.float32, device=x.device)
-        bits = torch.empty((*shape, codes // 32), dtype=torch.int32, device=x.device)
+        found, bits = x.new_empty(shape), x.new_empty((*shape, codes // 32), dtype=torch.int32)
         on_cuda("patch_search", key, x, least, found, bits)
-        return found.cpu().numpy(), bits.cpu().numpy().view(np.uint32)
+        return found, bits
     best, matches = np.empty(shape, np.float32), np.empty((*shape, codes // 32), np.uint32)
     core.patch_search(key, x, least, best, matches)
     return best, matches
@@ -162,19 +163,24 @@ def patch_search_reference(
     return cosine.max(axis=2), pack_bits((cosine >= np.float32(least)).astype(np.uint8))
 
 
-def patch_counts(matches: NDArray[np.uint32], code: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.int32]:
+def patch_counts(matches: Any, code: Any, masks: Any) -> Any:
     """How many patches match the noise that their code, turned by a mask, names.
 
     Args:
-        matches: What `patch_search` found: uint32 of shape (rows, patches, words).
-        code: uint8 of shape (rows, patches).
-        masks: uint8 of shape (masks, patches), exclusive-or-ed to the codes.
+        matches: What `patch_search` found: uint32 of shape (rows, patches, words); NumPy, or a tensor on CUDA, and so
+            are the others.
+        code: uint8 of shape (1 | rows, patches), below 32 words.
+        masks: uint8 of shape (masks, patches), exclusive-or-ed to the codes; below 32 words.
 
     Returns:
-        int32 of shape (rows, masks).
+        int32 of shape (rows, masks), where the matches lie.
     """
+    if is_cuda(matches):
+        device_counts = matches.new_empty((len(matches), len(masks)))
+        on_cuda("batch_patch_counts", matches, code, masks, device_counts)
+        return device_counts
     counts = np.empty((len(matches), len(masks)), np.int32)
-    core.patch_counts(matches, np.ascontiguousarray(code), masks, counts)
+    core.patch_counts(matches, code, masks, counts)
     return counts
 
 
@@ -183,4 +189,4 @@ def patch_counts_reference(
 ) -> NDArray[np.int32]:
     """The same in NumPy."""
     bits, patches = unpack_bits(matches, 32 * matches.shape[2]), np.arange(matches.shape[1])
-    return np.array([bits[i][patches, masks ^ row].sum(axis=1) for i, row in enumerate(code)], np.int32)
+    return np.array([row[patches, masks ^ code[i % len(code)]].sum(axis=1) for i, row in enumerate(bits)], np.int32)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.ops._native import core, is_cuda, on_cuda, to_device
+from watermark.ops._native import core, is_cuda, on_cuda, to_device, to_host
 from watermark.ops.normal import unpack_bits
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def sign_votes(z: Any, pad: NDArray[np.uint32], symbols: int) -> tuple[NDArray[n
         bits = torch.empty(shape, dtype=torch.uint8, device=z.device)
         agreement = torch.empty(shape[:1], dtype=torch.int64, device=z.device)
         on_cuda("sign_votes", z, to_device(pad, z), symbols, bits, agreement)
-        return bits.cpu().numpy(), agreement.cpu().numpy()
+        return to_host(bits), to_host(agreement)
     out = np.empty(shape, np.uint8), np.empty(shape[0], np.int64)
     core.sign_votes(z, pad, symbols, *out)
     return out

@@ -187,6 +187,6 @@ def test_cuda_agrees(key, name):
     mixed = (0.3 * z + np.random.default_rng(1).standard_normal(z.shape)).astype(np.float32)
     found, expected = scheme.detect_batch(torch.from_numpy(mixed).cuda()), scheme.detect_batch(mixed)
     assert found.payload == expected.payload
-    assert np.allclose(found.log10_p, expected.log10_p, atol=1e-3)
+    assert np.allclose(found.log10_p.cpu(), expected.log10_p, atol=1e-3)
     with pytest.raises(MediaError, match="finite"):
         scheme.detect_batch(torch.full((2, 4, 64, 64), torch.inf, device="cuda"))

@@ -7,6 +7,7 @@ import pytest
 
 import watermark
 from watermark import CudaError, Detections, MediaError, ParameterError, PayloadError
+from watermark.latent import noise
 
 
 @pytest.fixture
@@ -27,6 +28,12 @@ class TestSample:
         assert np.array_equal(batch[0], scheme.sample(b"abc", rng=7))
         assert np.array_equal(batch[:2], scheme.sample_batch(2, b"abc", rng=7))
         assert len({row.tobytes() for row in batch}) == 3
+
+    def test_schemes_of_one_key_and_seed_share_no_sizes(self, key):
+        """Two latents with the same magnitudes would tell which signs the marks differ in."""
+        names = "gaussian_shading", "prc"
+        a, b = (np.abs(watermark.load(f"latent.{name}", key).sample(rng=7)) for name in names)
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / np.sqrt(a.size)
 
     def test_a_payload_per_row(self, scheme):
         payloads = [b"a", None, b"ccc"]
@@ -138,6 +145,29 @@ class TestDetect:
         assert half.payload == b"abc"
         assert scheme.detect_batch([tensor, tensor])[1] == expected
         assert scheme.detect_batch(torch.stack([tensor, tensor]))[0] == expected
+
+    @pytest.mark.parametrize("name", ["gaussian_shading", "prc", "ring_id", "seal", "tree_ring"])
+    def test_columns_lie_where_the_latents_do(self, keys, name, monkeypatch):
+        """Tensors on the CPU, taken for ones on CUDA when the columns are placed: the kernels read either."""
+        torch = pytest.importorskip("torch")
+        about = {"content": np.arange(1, 257)} if name == "seal" else {}
+        ring = watermark.Keyring([keys(1), keys(2)])
+        schemes = [watermark.load(f"latent.{name}", key) for key in (ring, keys(2))]
+        z = schemes[1].sample_batch(3, rng=1, **about)
+        z[1] = np.random.default_rng(1).standard_normal(z[1].shape)
+        expected = [scheme.detect_batch(z, **about) for scheme in schemes]
+        assert expected[0][0].details["keys_tried"] == 2
+        assert expected[0].key_id[0] == expected[0].key_id[2] == keys(2).id
+        monkeypatch.setattr(noise, "is_cuda", torch.is_tensor)
+        for scheme, wanted in zip(schemes, expected, strict=True):
+            found = scheme.detect_batch(torch.from_numpy(z), **about)
+            for column in ("log10_p", "p_value", "score", "n", "payload_ok"):
+                assert torch.is_tensor(getattr(found, column))
+                assert np.array_equal(getattr(found, column).numpy(), getattr(wanted, column))
+            assert found == wanted
+            assert found[:2] == wanted[:2]
+            assert found.detected(1e-6).tolist() == [True, False, True]
+            assert torch.is_tensor(scheme.detect_batch(torch.from_numpy(z[:0]), **about).score)
 
     @pytest.mark.parametrize(
         "media",

@@ -46,6 +46,20 @@ def test_extending_a_code(degree, isa):
     assert not np.bitwise_xor.reduce(planes[:, checks], axis=2).any()
 
 
+@pytest.mark.parametrize(("rows", "count"), [(0, 40), (1, 1), (3, 31), (8, 32), (9, 33), (20, 500)])
+@pytest.mark.parametrize("isa", core.instruction_sets())
+def test_signs_of_code_words(rows, count, isa):
+    bits = RNG.integers(0, 256, (-(-rows // 8), count + 1), dtype=np.uint8)
+    flips = RNG.integers(0, 2**32, (rows, 7), np.uint32)
+    flips[:, 1] = flips[:, 0]  # one that comes twice is undone
+    flips[:, 2] = 2**32 - 1
+    pad = RNG.integers(0, 2**32, -(-count // 32), np.uint32)
+    signs = np.full((rows, pad.size), 77, np.uint32)
+    core.code_signs(bits, flips, pad, count, signs, isa=isa)
+    assert np.array_equal(signs, parity.code_signs_reference(bits, flips, pad, count))
+    assert np.array_equal(signs, parity.code_signs(bits, flips, pad, count))
+
+
 @pytest.mark.parametrize("degree", [2, 3, 6])
 def test_layers_share_no_coordinate_and_keep_the_order_of_those_that_do(degree):
     n = 700
