@@ -36,6 +36,7 @@ _SCHEMES = {
     "llm.greenlist": "watermark.llm.greenlist:GreenList",
     "llm.gumbel": "watermark.llm.gumbel:Gumbel",
     "llm.its": "watermark.llm.alignment:Its",
+    "llm.prc": "watermark.llm.prc:Prc",
     "llm.synthid": "watermark.llm.synthid:SynthId",
     "llm.unbiased": "watermark.llm.unbiased:Unbiased",
     "llm.unigram": "watermark.llm.greenlist:Unigram",

@@ -160,6 +160,11 @@ OWN_ROWS = {  # schemes whose keys take time to expand, that draw random keys, o
     "llm.exp": replace(MODALITIES["tokens"], null_keys=40),
     "llm.its": replace(MODALITIES["tokens"], null_keys=40),
     "latent.prc": replace(MODALITIES["latent"], null_keys=60),
+    "llm.prc": replace(
+        MODALITIES["tokens"],
+        mark=lambda scheme, payload, number: LANGUAGE.write(1, 400, scheme, [payload], seed=number)[0],
+        null_keys=60,
+    ),
     "latent.ring_id": replace(MODALITIES["latent"], null_keys=300),
     "latent.seal": replace(
         MODALITIES["latent"],
@@ -312,7 +317,7 @@ if hasattr(scheme, "embed"):
 elif hasattr(scheme, "sample"):
     mark = scheme.sample({message!r}, rng=0, **about)
 else:
-    mark = watermark.reference.SyntheticLanguage(512, 4.0).write(1, 200, scheme, [{message!r}], seed=0)[0]
+    mark = watermark.reference.SyntheticLanguage(512, 4.0).write(1, {len(marked)}, scheme, [{message!r}], seed=0)[0]
 found = scheme.detect(np.load("marked.npy"), **about)
 print(hashlib.sha256(np.ascontiguousarray(mark)).hexdigest(), repr(found.log10_p))
 """

@@ -16,7 +16,7 @@ LAYERS = [
     {"ops"},
     {"_threads", "cuda", "prf", "stats", "payload"},
     {"detection", "key", "media"},
-    {"scheme"},
+    {"prc_code", "scheme"},
     {"dataset", "image", "latent", "llm", "text", "video"},
     {"attacks", "reference"},
     {"evaluation"},

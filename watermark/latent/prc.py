@@ -8,7 +8,6 @@ to break is `Prc.security_bits`.
 
 from __future__ import annotations
 
-import hmac
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,10 @@ from watermark._values import whole
 from watermark.detection import Detections
 from watermark.errors import MediaError, ParameterError
 from watermark.latent.noise import LatentScheme, check_shape
-from watermark.latent.prc_code import Code, base_size, flips_of
 from watermark.ops._native import to_host
 from watermark.ops.normal import signed_normal, unpack_bits
 from watermark.payload import Frame
+from watermark.prc_code import Code, Envelope, base_size, flips_of
 from watermark.prf import Prf
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import LN10, log_sidak
@@ -94,36 +93,17 @@ class PrcParameters:
         return self.information - _TAG_BITS - Frame(self.payload_bits, checksum=False).size
 
 
-class _SubKey:
+class _SubKey(Envelope):
     """The secrets of one sub-key: its code, made when it is first needed, and the encryption of what it carries."""
 
     def __init__(self, key: Key, label: str, elements: int, parameters: PrcParameters) -> None:
+        super().__init__(key, label, parameters.fresh, _TAG_BITS)
         self._prf = key.derive(f"{label}/code")
         self._elements, self._parameters = elements, parameters
-        self._cipher, self._tag = key.derive(f"{label}/cipher"), key.derive(f"{label}/tag")
 
     @cached_property
     def code(self) -> Code:
         return Code(self._prf, self._elements, self._parameters.information, self._parameters.degree)
-
-    def seal(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Fresh bits, encrypted tag and encrypted message."""
-        nonce = np.packbits(fresh).tobytes()
-        plain = np.concatenate([self._tag_of(nonce, message), message])
-        return np.concatenate([fresh, plain ^ self._stream(nonce, plain.size)])
-
-    def unseal(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The message bits, if the tag is theirs."""
-        fresh, sealed = np.split(bits, [self._parameters.fresh])
-        nonce = np.packbits(fresh).tobytes()
-        tag, message = np.split(sealed ^ self._stream(nonce, sealed.size), [_TAG_BITS])
-        return message if hmac.compare_digest(tag.tobytes(), self._tag_of(nonce, message).tobytes()) else None
-
-    def _stream(self, nonce: bytes, count: int) -> NDArray[np.uint8]:
-        return self._cipher.child(nonce).bits(count)
-
-    def _tag_of(self, nonce: bytes, message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return unpack_bits(self._tag.child(nonce + np.packbits(message).tobytes()).key_words, _TAG_BITS)
 
 
 class Prc(LatentScheme):

@@ -52,7 +52,7 @@ class SynthId(TokenScheme):
         name="llm.synthid",
         modality="tokens",
         null="exact",
-        fixed_key=FixedKey(1.3, 1.5, "prose of one author against another's, width 4: benchmarks/null.py"),
+        fixed_key=FixedKey(1.4, 1.6, "200 tokens of English or Chinese prose, width 4: benchmarks/null.py"),
         distortion_free=True,
         payload="none",
         security_bits=64,

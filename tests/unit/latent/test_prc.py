@@ -8,7 +8,7 @@ import pytest
 
 import watermark
 from watermark.errors import MediaError, ParameterError, PayloadError
-from watermark.latent.prc_code import Code, Reader, _too_close
+from watermark.prc_code import Code, Reader, _too_close
 from watermark.prf import Prf
 
 SMALL = (4, 32, 32)

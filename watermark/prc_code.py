@@ -1,14 +1,18 @@
-"""The keyed code of `latent.prc`: a sparse graph of parity checks, how to encode with it and how to decode.
+"""The keyed code of `latent.prc` and `llm.prc`: a sparse graph of parity checks, how to encode and how to decode.
 
-Coordinates come in three parts, in an order that the key shuffles over the latent: information bits; a staircase of
-outer parities, each the sum of twelve information bits and the parity before (a high-rate code that repairs what the
-inner one leaves open); and inner coordinates, each the sum of t - 1 earlier ones. Earlier rows are drawn more often,
-row floor(i u^2) for a uniform u, which gives few hubs and many leaves: belief propagation then works close to capacity.
+Coordinates come in three parts: information bits; a staircase of outer parities, each the sum of twelve information
+bits and the parity before (a high-rate code that repairs what the inner one leaves open); and inner coordinates, each
+the sum of t - 1 earlier ones. Earlier rows are drawn more often, row floor(i u^2) for a uniform u, which gives few hubs
+and many leaves: belief propagation then works close to capacity. The key shuffles this order over a latent. A text
+keeps it, so that its first tokens make a shorter code.
+
+Information bits are fresh random bits, and tag and message encrypted under them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,10 +25,12 @@ from watermark._cache import cached_property
 from watermark.errors import ParameterError
 from watermark.ops import parity
 from watermark.ops._native import is_cuda, to_device, to_host
+from watermark.ops.normal import unpack_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from watermark.key import Key
     from watermark.prf import Prf
 
 FLIPPED = 1 / 600
@@ -106,6 +112,39 @@ class _Tables(NamedTuple):
     order: Any
 
 
+class Envelope:
+    """How a message becomes information bits, uniform and never the same, and how its tag proves it.
+
+    Args:
+        key: Holds the secrets of cipher and tag.
+        label: What they are derived for.
+        fresh: Fresh random bits that come first.
+        tag: Bits of the tag, a multiple of 8 up to 256.
+    """
+
+    def __init__(self, key: Key, label: str, fresh: int, tag: int) -> None:
+        self._cipher, self._mac = key.derive(f"{label}/cipher"), key.derive(f"{label}/tag")
+        self.fresh, self.tag = fresh, tag
+
+    def seal(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fresh bits, encrypted tag and encrypted message."""
+        plain = np.concatenate([self._tag_of(fresh, message), message])
+        return np.concatenate([fresh, plain ^ self._stream(fresh, plain.size)])
+
+    def unseal(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """The message bits, if the tag is theirs."""
+        fresh, sealed = np.split(bits, [self.fresh])
+        tag, message = np.split(sealed ^ self._stream(fresh, sealed.size), [self.tag])
+        return message if hmac.compare_digest(tag.tobytes(), self._tag_of(fresh, message).tobytes()) else None
+
+    def _stream(self, fresh: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+        return self._cipher.child(np.packbits(fresh).tobytes()).bits(count)
+
+    def _tag_of(self, fresh: NDArray[np.uint8], message: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        digest = self._mac.child(np.packbits(fresh).tobytes() + np.packbits(message).tobytes())
+        return unpack_bits(digest.key_words, self.tag)
+
+
 class Code:
     """A code over n coordinates.
 
@@ -114,17 +153,16 @@ class Code:
         coordinates: Code length n.
         information: Number of information bits k.
         degree: Coordinates of an inner check, t.
+        shuffled: Whether coordinates lie in an order of the key, instead of their own.
     """
 
-    def __init__(self, prf: Prf, coordinates: int, information: int, degree: int) -> None:
+    def __init__(self, prf: Prf, coordinates: int, information: int, degree: int, *, shuffled: bool = True) -> None:
         self.coordinates, self.information, self.degree = coordinates, information, degree
         self._on_devices: dict[Any, _Tables] = {}
         self.base = base_size(information)
         if 2 * self.base > coordinates:
-            raise ParameterError(
-                f"{information} bits need {2 * self.base} coordinates, and the latent has {coordinates}"
-            )
-        self._order = prf.permutation(coordinates).astype(np.int32)
+            raise ParameterError(f"{information} bits need {2 * self.base} coordinates, and there are {coordinates}")
+        self._order = (prf.permutation(coordinates) if shuffled else np.arange(coordinates)).astype(np.int32)
         self.pad = prf.words(-(-coordinates // 32), stream=1)
         self.outer = self._outer_checks(prf)
         self.inner = self._inner_checks(prf)
@@ -203,9 +241,15 @@ class Code:
         scales, counts = parity.syndrome(z, tables.pad, tables.checks, tables.weights, tables.levels)
         return scales, *parity.rademacher_tail(counts, tables.values)
 
-    def decode(self, z: Any, scales: Any) -> NDArray[np.uint8]:
-        """The information bits that belief propagation finds: uint8 of shape (rows, k)."""
-        t = self._tables(z)
+    def decode(self, z: Any, scales: Any, odds: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+        """The information bits that belief propagation finds: uint8 of shape (rows, k).
+
+        Args:
+            z: As in `test`.
+            scales: What `test` gave.
+            odds: What magnitudes mean, as `watermark.ops.parity.beliefs` takes it, on the host; None: of latents.
+        """
+        t = self._tables(z) if odds is None else self._tables(z)._replace(odds=odds)
         bits = np.empty((len(z), self.information), np.uint8)
         step = max(1, _SCRATCH // (math.prod(t.outer.shape) + math.prod(t.inner.shape)))
         for first in range(0, len(z), step):
