@@ -7,8 +7,8 @@ Texts come from `watermark.reference.SyntheticLanguage`, whose next token always
 
 Every text has a key of its own group (`--keys` groups). Power is the share of texts with p <= 1e-5, with its
 Clopper-Pearson 95 % interval; divergence the mean Kullback-Leibler divergence of the marked next-token law from the
-model's, in nats. Prints Markdown tables, draws ``docs/images/tokens.webp`` and writes ``benchmarks/results/tokens.json``
-(``tokens_distortion.json``).
+model's, in nats. Prints Markdown tables, draws ``docs/images/tokens.webp`` and writes
+``benchmarks/results/tokens.json`` (``tokens_distortion.json``).
 """
 
 from __future__ import annotations
