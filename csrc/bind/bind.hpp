@@ -12,6 +12,7 @@ namespace watermark {
 const Kernels& pick(const std::string& isa);
 
 void bind_alignment(py::module_& m);
+void bind_foreign(py::module_& m);
 void bind_parity(py::module_& m);
 void bind_tokens(py::module_& m);
 void bind_pictures(py::module_& m);

@@ -227,6 +227,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
 
   bind_alignment(m);
+  bind_foreign(m);
   bind_parity(m);
   bind_tokens(m);
   bind_pictures(m);

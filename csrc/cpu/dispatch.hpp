@@ -148,6 +148,13 @@ struct Kernels {
                   const double* lines, const float* turns, int64_t count, const float* sinc);
   void (*locate)(const float* sync, const int64_t* lines, int64_t count, int64_t period, const float* cosine,
                  const float* sine, float* scratch, double* out);
+
+  // torch's generator and its random permutations of 0..n-1, of which the first `count` entries matter. Scratch: n words.
+  void (*twister_stream)(uint32_t seed, uint32_t* out, int64_t count);
+  void (*permutation_start)(uint32_t seed, int64_t n, int64_t count, uint32_t* out);
+  bool (*in_permutation_start)(uint32_t seed, int64_t n, int64_t count, int64_t target);
+  void (*bias_permutation_start)(uint32_t seed, int64_t n, int64_t count, float bias, float* row, uint32_t* scratch);
+  int64_t (*highest_columns)(const float* logits, int64_t count, int64_t most, int64_t* columns);
 };
 
 // By name ("generic", "avx2"), or the best that this machine runs for an empty name. Null if the name is not available.

@@ -3,6 +3,7 @@
 #include "cpu/dispatch.hpp"
 #include "kernels/alignment.hpp"
 #include "kernels/normal_table.hpp"
+#include "kernels/foreign.hpp"
 #include "kernels/lattice.hpp"
 #include "kernels/parity.hpp"
 #include "kernels/patch.hpp"
@@ -242,6 +243,7 @@ const Kernels table = {
     extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,
+    twister_stream, permutation_start, in_permutation_start, bias_permutation_start, highest_columns,
 };
 
 }  // namespace watermark::WM_ISA

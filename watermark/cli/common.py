@@ -87,11 +87,13 @@ def load_keys(paths: Sequence[Path]) -> list[Key]:
     return [Key.load(path) for path in paths]
 
 
-def load_mark(keys: Sequence[Path], scheme: str, payload_bits: int, profile: Path | None) -> Any:
-    """The scheme for pictures that the user asked for, by name or by a profile; the first key marks, all detect.
+def load_mark(
+    keys: Sequence[Path], scheme: str, payload_bits: int, profile: Path | None, modalities: Sequence[str] = ("image",)
+) -> Any:
+    """The scheme that the user asked for, by name or by a profile; the first key marks, all detect.
 
     Raises:
-        ParameterError: There is no such scheme, it is not for pictures, or the file is no profile.
+        ParameterError: There is no such scheme, it is for another modality, or the file is no profile.
     """
     import watermark
 
@@ -103,8 +105,9 @@ def load_mark(keys: Sequence[Path], scheme: str, payload_bits: int, profile: Pat
         if not text.lstrip().startswith("{"):
             raise ParameterError(f"{shown(profile)} is no profile: save what scheme.profile() returns")
         mark = watermark.load(text, ring)
-    if mark.info.modality != "image":
-        raise ParameterError(f"{mark.name} marks {mark.info.modality}s, not pictures: use it from Python")
+    if mark.info.modality not in modalities:
+        things = mark.info.modality.removesuffix("s") + "s"
+        raise ParameterError(f"{mark.name} marks {things}, not pictures: use it from Python")
     return mark
 
 

@@ -168,7 +168,7 @@ class Step:
 
     def reshape(
         self,
-        function: Function,
+        function: Any,
         kernel: Callable[[NDArray[np.uint32], Any], NDArray[np.bool_]],
         where: NDArray[np.bool_],
     ) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from watermark._values import whole
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
+from watermark.llm.foreign import SynthIdFunction, numbers_of
+from watermark.ops.token import tournament
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from watermark.key import Key
     from watermark.ops.token import Function, Texts
+
+HF_SYNTHID = "hf-synthid"
+"""The function of transformers' ``SynthIDTextWatermarkLogitsProcessor``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +30,26 @@ class SynthIdParameters(TokenParameters):
     """Parameters of `llm.synthid`.
 
     Attributes:
-        depth: Layers of the tournament, 1 to 32.
+        depth: Layers of the tournament, 1 to 32; with prf "hf-synthid" to 64.
         width: Tokens of a context, 1 to 64.
-        prf: Function of tokens: vLLM's, or the secure "chacha8-v1".
+        prf: Function of tokens: vLLM's, the secure "chacha8-v1", or "hf-synthid", that of transformers.
+        table_size: Coins of "hf-synthid", 1 to 2^24; without use for the others.
+        table_seed: Their seed.
     """
 
     depth: int = 30
     width: int = 4
     prf: str = "philox4x32-10-v1"
+    table_size: int = 1 << 16
+    table_seed: int = 0
 
     def __post_init__(self) -> None:
         TokenParameters.__post_init__(self)
-        object.__setattr__(self, "depth", whole(self.depth, "depth", 1, 32))
+        prf_name(self.prf, (*CONTEXT_PRFS, HF_SYNTHID))
+        object.__setattr__(self, "depth", whole(self.depth, "depth", 1, 64 if self.prf == HF_SYNTHID else 32))
         object.__setattr__(self, "width", whole(self.width, "width", 1, 64))
-        prf_name(self.prf, CONTEXT_PRFS)
+        object.__setattr__(self, "table_size", whole(self.table_size, "table_size", 1, 1 << 24))
+        object.__setattr__(self, "table_seed", whole(self.table_seed, "table_seed", -(2**63), 2**64 - 1))
 
 
 class SynthId(TokenScheme):
@@ -47,7 +59,6 @@ class SynthId(TokenScheme):
     that the text as a whole has the model's law over the key.
     """
 
-    on_device = True
     info = SchemeInfo(
         name="llm.synthid",
         modality="tokens",
@@ -59,14 +70,43 @@ class SynthId(TokenScheme):
     )
     Parameters = SynthIdParameters
 
-    def _mark(self, step: Step) -> None:
-        function: Function = self._tables[0]
-        step.tournament(function, self.parameters.depth, step.is_new(function.width))
+    @property
+    def on_device(self) -> bool:  # type: ignore[override]
+        """The table of transformers is the host's work."""
+        return bool(self.parameters.prf != HF_SYNTHID)
 
-    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    @property
+    def security_bits(self) -> int:
+        """Logarithm to base 2 of the best known attack on the secret of these parameters."""
+        if self.parameters.prf != HF_SYNTHID:
+            return super().security_bits
+        size = self.parameters.table_size  # of a power of two, keys count modulo it; layers are found one by one
+        return math.ceil(math.log2(self.parameters.depth * (2**64 if size & size - 1 else size)))
+
+    def _bind(self, key: Key) -> Any:
+        parameters = self.parameters
+        if parameters.prf != HF_SYNTHID:
+            return super()._bind(key)
+        keys = numbers_of(key, f"{self.name}/1/{HF_SYNTHID}", parameters.depth)
+        return SynthIdFunction(keys, parameters.width, parameters.table_size, parameters.table_seed)
+
+    def _mark(self, step: Step) -> None:
+        function, depth = self._tables[0], self.parameters.depth
+        new = step.is_new(function.width)
+        if isinstance(function, SynthIdFunction):
+            step.reshape(function, lambda words, logits: tournament(words[:, 0], depth, logits), new)
+        else:
+            step.tournament(function, depth, new)
+
+    def _score(self, tables: Function | SynthIdFunction, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        if isinstance(tables, SynthIdFunction):
+            won, counts = tables.read(texts)
+            return won.astype(np.float64), counts
         words, counts = tables.read(texts, by_context=True)
         return np.bitwise_count(words & np.uint32(2**self.parameters.depth - 1)).astype(np.float64), counts
 
     def _tail(self, units: NDArray[np.float64]) -> Tail:
         won, trials = int(units.sum()), len(units) * self.parameters.depth
-        return log_binomial_tail(won, trials, 0.5), (2 * won - trials) / math.sqrt(max(trials, 1)), {}
+        rate = self._tables[0].rate if self.parameters.prf == HF_SYNTHID else 0.5
+        score = (won - rate * trials) / math.sqrt(max(trials, 1) * rate * (1 - rate))
+        return log_binomial_tail(won, trials, rate), score, {}

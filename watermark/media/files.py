@@ -28,7 +28,7 @@ from watermark.errors import MediaError, ParameterError
 from watermark.media.pixels import DEEP_MODE, Pixels, to_pillow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import torch
     from numpy.typing import NDArray
@@ -183,18 +183,24 @@ class Found:
     unmatched: list[str]
 
 
-def find(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> Found:
+def find(
+    paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], *, suffixes: Collection[str] | None = None
+) -> Found:
     """Expands files, folders (with all below) and globs (``**`` included) into media files.
 
     Folders and globs give the files with a known suffix and no leading dot; a file named itself is always taken.
     One path may stand alone.
+
+    Args:
+        paths: what to expand.
+        suffixes: the suffixes that are known, in lower case; None stands for those of pictures.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     files: dict[Path, Path] = {}
     unmatched: list[str] = []
     for path in paths:
-        matches = _expand(os.fspath(path))
+        matches = _expand(os.fspath(path), SUFFIXES if suffixes is None else suffixes)
         if not matches:
             unmatched.append(os.fspath(path))
         for file, relative in matches.items():
@@ -202,9 +208,9 @@ def find(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> Fo
     return Found(dict(sorted(files.items())), unmatched)
 
 
-def _expand(path: str) -> dict[Path, Path]:
+def _expand(path: str, suffixes: Collection[str]) -> dict[Path, Path]:
     if os.path.isdir(path):
-        return {file: file.relative_to(path) for file in _walk(path)}
+        return {file: file.relative_to(path) for file in _walk(path, suffixes)}
     if os.path.exists(path):
         return {Path(path): Path(Path(path).name)}
     fixed = list(Path(path).parts)
@@ -213,20 +219,20 @@ def _expand(path: str) -> dict[Path, Path]:
     root = Path(*fixed)
     found: dict[Path, Path] = {}
     for match in map(Path, glob.iglob(path, recursive=True)):
-        for file in _walk(match) if match.is_dir() else [match]:
-            if _is_media(file):
+        for file in _walk(match, suffixes) if match.is_dir() else [match]:
+            if _is_media(file, suffixes):
                 found[file] = file.relative_to(root)
     return found
 
 
-def _walk(folder: str | Path) -> Iterable[Path]:
+def _walk(folder: str | Path, suffixes: Collection[str]) -> Iterable[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (file for name in names if _is_media(file := Path(place, name)))
+        yield from (file for name in names if _is_media(file := Path(place, name), suffixes))
 
 
-def _is_media(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+def _is_media(file: Path, suffixes: Collection[str]) -> bool:
+    return file.suffix.lower() in suffixes and not file.name.startswith(".")
 
 
 def _load_bytes(source: str | os.PathLike[str] | IO[bytes] | bytes, limit: int) -> tuple[bytes, str]:
