@@ -57,6 +57,17 @@ def bias_logits(
     hard: bool,
     isa: str = "",
 ) -> None: ...
+def bias_colours(
+    prf: int,
+    key: Any,
+    states: Any,
+    logits: Any,
+    candidates: Any,
+    masks: Any,
+    colours: int,
+    delta: float,
+    isa: str = "",
+) -> None: ...
 def bias_logits_self(
     tokens: Any,
     begin: Any,
@@ -87,6 +98,7 @@ def read_texts(
     by_context: bool,
     words: Any,
     counts: Any,
+    sites: Any,
     isa: str = "",
 ) -> None: ...
 def extend_code(checks: Any, bits: Any, isa: str = "") -> None: ...

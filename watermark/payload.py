@@ -138,17 +138,18 @@ class SoftCode:
         frame: What the code carries.
         symbols: Code length, a power of two, at least the frame's size.
         paths: Paths of the list decoder. One path is tried first, which settles clean media at a tenth of the cost.
+        even: Every group of so many symbols (a power of two) has an even number of ones; 0 asks for nothing.
     """
 
-    def __init__(self, frame: Frame, symbols: int, paths: int = 32) -> None:
-        if frame.size > symbols:
+    def __init__(self, frame: Frame, symbols: int, paths: int = 32, even: int = 0) -> None:
+        if frame.size > symbols - (symbols // even if even else 0):
             raise ParameterError(f"payload_bits={frame.payload_bits} does not fit a code of {symbols} symbols")
-        self.frame, self.symbols, self.paths = frame, symbols, paths
+        self.frame, self.symbols, self.paths, self.even = frame, symbols, paths, even
 
     @cached_property
     def information(self) -> NDArray[np.int32]:
         """Positions of the frame's bits among the code's inputs."""
-        return _reliable_positions(self.symbols, self.frame.size)
+        return _reliable_positions(self.symbols, self.frame.size, self.even)
 
     def encode(self, payload: bytes | None, tag: int = 0) -> NDArray[np.uint8]:
         """Code symbols of a message: uint8 of shape (symbols,), 0 or 1. Raises like `Frame.encode`."""
@@ -185,10 +186,14 @@ class SoftCode:
 
 
 @lru_cache(maxsize=64)
-def _reliable_positions(symbols: int, count: int) -> NDArray[np.int32]:
-    """The `count` best inputs by polarisation weight (He et al. 2017): sum over set bits b of 2^(b/4). Ascending."""
+def _reliable_positions(symbols: int, count: int, even: int) -> NDArray[np.int32]:
+    """The `count` best inputs by polarisation weight (He et al. 2017): sum over set bits b of 2^(b/4). Ascending.
+
+    The parity of group g is the sum of the inputs j * even over those j that have all bits of g: these stay 0.
+    """
     index = np.arange(symbols)
     weight = sum(((index >> b) & 1) * 2 ** (b / 4) for b in range(symbols.bit_length() - 1))
+    weight = np.where(index % even == 0, -1.0, weight) if even else weight
     chosen = np.sort(np.argsort(weight, kind="stable")[symbols - count :]).astype(np.int32)
     chosen.setflags(write=False)
     return chosen

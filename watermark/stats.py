@@ -136,6 +136,25 @@ def log_binomial_tail(count: int, trials: int, rate: float) -> float:
     return log_sum if not lower else math.log(-math.expm1(log_sum)) if log_sum < 0 else -math.inf
 
 
+def log_two_binomials_tail(count: int, trials: tuple[int, int], rates: tuple[float, float]) -> float:
+    """Upper tail of the sum of two independent binomials: ln P(Bin(n_0, r_0) + Bin(n_1, r_1) >= count), 0 < r < 1."""
+    if 0 in trials:
+        return log_binomial_tail(count, sum(trials), rates[1 if trials[0] == 0 else 0])
+    if not 0 < count <= sum(trials):
+        return 0.0 if count <= 0 else -math.inf
+    first, second = (_log_binomial(n, rate) for n, rate in zip(trials, rates, strict=True))
+    tail = np.logaddexp.accumulate(first[::-1])[::-1]
+    missing = count - np.arange(trials[1] + 1)  # what the first must reach
+    possible = missing <= trials[0]
+    return min(0.0, float(np.logaddexp.reduce(second[possible] + tail[np.maximum(missing[possible], 0)])))
+
+
+def _log_binomial(trials: int, rate: float) -> NDArray[np.float64]:
+    """Logarithms of P(Bin(trials, rate) = k) for k = 0..trials, 0 < rate < 1."""
+    k, table = np.arange(trials + 1), log_factorials(trials + 1)
+    return np.asarray(table[-1] - table - table[::-1] + k * math.log(rate) + (trials - k) * math.log1p(-rate))
+
+
 def log_angular_tail(cosine: float, dimension: int) -> float:
     """Upper tail of an angle: ln P(cos(g, x) >= cosine) for normal g and any x != 0 in `dimension` >= 2 dimensions.
 

@@ -133,6 +133,24 @@ void bias_logits(int prf, py::handle key, py::handle states, py::handle logits, 
   });
 }
 
+void bias_colours(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, py::handle masks,
+                  uint32_t colours, float delta, const std::string& isa) {
+  const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates"),
+      masks_(masks, "masks");
+  const Function f(prf, 0, 0, key_);
+  const Logits l(logits_, candidates_);
+  const auto s = states_of(states_, l.rows());
+  const auto m = masks_.dense<const uint64_t, 1>();
+  require(m.shape[0] == l.rows(), "masks must hold one word per row");
+  require(colours >= 1 && colours <= 64, "there are 1 to 64 colours");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      kernel.bias_row_colours(f.prf, f.key.data, s.data + 8 * i, m.data[i], colours, delta, l.tokens(i), l.columns(), l.row(i));
+  });
+}
+
 void bias_logits_self(py::handle tokens, py::handle begin, py::handle end, int prf, int64_t width, py::handle key,
                       py::handle logits, py::handle candidates, uint32_t threshold, float delta, bool hard, int64_t top,
                       const std::string& isa) {
@@ -213,16 +231,19 @@ void reweight(py::handle words, double alpha, py::handle logits, py::handle done
 }
 
 void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
-                py::handle key, bool by_context, py::handle words, py::handle counts, const std::string& isa) {
+                py::handle key, bool by_context, py::handle words, py::handle counts, py::handle sites, const std::string& isa) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), salt_(salt, "salt"), key_(key, "key"),
-      words_(words, "words"), counts_(counts, "counts");
+      words_(words, "words"), counts_(counts, "counts"), sites_(sites, "sites");
   const Texts texts(tokens_, begin_, end_);
   const Function f(prf, seeding, width, key_);
   const auto s = salt_.dense<const int64_t, 2>();
   const auto w = words_.dense<uint32_t, 1>();
   const auto c = counts_.dense<uint8_t, 1>();
+  const auto places = sites_.dense<uint32_t, 1>();
   require(s.shape[0] == 1 && (seeding != 3 || s.shape[1] == 0 || prf != 2), "salt must have one row");
   require(w.shape[0] == texts.tokens.shape[0] && c.shape[0] == w.shape[0], "words and counts must hold one entry per token");
+  require(places.shape[0] == 0 || (places.shape[0] == w.shape[0] && seeding != 3),
+          "sites must hold one entry per token or none, and a seeding by context alone");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   parallel_for(texts.count(), 1, [&](int64_t first, int64_t last) {
@@ -233,7 +254,8 @@ void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, in
       std::vector<uint32_t> states(static_cast<size_t>(8 * length));
       std::vector<int32_t> slots(static_cast<size_t>(size), -1);
       kernel.read_text(TokenContext{f.prf, f.seeding, f.key.data, nullptr, 0, f.width, s.data, s.shape[1]}, by_context,
-                       texts.text(i), length, states.data(), slots.data(), size, w.data + at, c.data + at);
+                       texts.text(i), length, states.data(), slots.data(), size, w.data + at, c.data + at,
+                       places.shape[0] ? places.data + at : nullptr);
     }
   });
 }
@@ -250,13 +272,15 @@ void bind_tokens(py::module_& m) {
   m.def("token_words", &token_words, prf, key, states, candidates, py::arg("out"), isa);
   m.def("bias_logits", &bias_logits, prf, key, states, logits, candidates, py::arg("threshold"), py::arg("delta"),
         py::arg("hard"), isa);
+  m.def("bias_colours", &bias_colours, prf, key, states, logits, candidates, py::arg("masks"), py::arg("colours"),
+        py::arg("delta"), isa);
   m.def("bias_logits_self", &bias_logits_self, tokens, begin, end, prf, py::arg("width"), key, logits, candidates,
         py::arg("threshold"), py::arg("delta"), py::arg("hard"), py::arg("top"), isa);
   m.def("gumbel_columns", &gumbel_columns, prf, key, states, logits, candidates, py::arg("out"), isa);
   m.def("tournament", &tournament, py::arg("words"), py::arg("depth"), logits, py::arg("done"), isa);
   m.def("reweight", &reweight, py::arg("words"), py::arg("alpha"), logits, py::arg("done"), isa);
   m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
-        py::arg("by_context"), py::arg("words"), py::arg("counts"), isa);
+        py::arg("by_context"), py::arg("words"), py::arg("counts"), py::arg("sites"), isa);
 }
 
 }  // namespace watermark

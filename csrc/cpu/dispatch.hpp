@@ -80,6 +80,8 @@ struct Kernels {
                       uint32_t* out);
   void (*bias_row)(int prf, const uint32_t* key, const uint32_t* state, uint32_t threshold, float delta, int hard,
                    const int64_t* candidates, int64_t count, float* logits);
+  void (*bias_row_colours)(int prf, const uint32_t* key, const uint32_t* state, uint64_t mask, uint32_t colours, float delta,
+                           const int64_t* candidates, int64_t count, float* logits);
   void (*bias_row_self)(const TokenContext& context, uint32_t threshold, float delta, int hard, int64_t top,
                         const int64_t* candidates, int64_t count, float* logits, int64_t* scratch);
   int64_t (*gumbel_column)(int prf, const uint32_t* key, const uint32_t* state, const int64_t* candidates, int64_t count,
@@ -88,9 +90,9 @@ struct Kernels {
   bool (*tournament_row)(const uint32_t* words, int64_t stride, int depth, int64_t count, float* logits, float* scratch);
   bool (*reweight_row)(const uint32_t* words, double alpha, int64_t count, float* logits, float* scratch, double* masses,
                        int64_t* columns);
-  // states: 8 words per token; slots: `size`, a power of two above `length`, all -1.
+  // states: 8 words per token; slots: `size`, a power of two above `length`, all -1; sites: null if not wanted.
   void (*read_text)(const TokenContext& context, int by_context, const int64_t* text, int64_t length, uint32_t* states,
-                    int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts);
+                    int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts, uint32_t* sites);
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);

@@ -145,6 +145,14 @@ void bias_logits(int prf, const uint32_t* key, const uint32_t* state, uint32_t t
   });
 }
 
+void bias_logits_colours(int prf, const uint32_t* key, const uint32_t* state, uint64_t mask, uint32_t colours, float delta,
+                         const int64_t* candidates, int64_t count, float* logits) {
+  with_prf(prf, [&](auto function) {
+    bias_row_colours<decltype(function)>(token_key(key), state_at(state), Colours{mask, colours, delta}, candidates, count,
+                                         logits);
+  });
+}
+
 void bias_logits_self(const TokenContext& c, uint32_t threshold, float delta, int hard, int64_t top, const int64_t* candidates,
                       int64_t count, float* logits, int64_t* scratch) {
   const bool some = top < count;
@@ -179,10 +187,10 @@ bool reweight(const uint32_t* words, double alpha, int64_t count, float* logits,
 }
 
 void read_tokens(const TokenContext& c, int by_context, const int64_t* text, int64_t length, uint32_t* states, int32_t* slots,
-                 int64_t size, uint32_t* words, uint8_t* counts) {
+                 int64_t size, uint32_t* words, uint8_t* counts, uint32_t* sites) {
   with_prf(c.prf, [&](auto prf) {
     read_text<decltype(prf)>(token_key(c.key), static_cast<Seeding>(c.seeding), window_of(c), by_context, text, length,
-                             reinterpret_cast<State*>(states), slots, size, words, counts);
+                             reinterpret_cast<State*>(states), slots, size, words, counts, sites);
   });
 }
 
@@ -239,7 +247,7 @@ const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
     alignment_scratch, align_text, random_key_reaches,
-    token_state, token_repeats, token_words, bias_logits, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
+    token_state, token_repeats, token_words, bias_logits, bias_logits_colours, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
     extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,

@@ -8,6 +8,7 @@
 namespace watermark::WM_ISA {
 
 constexpr float minus_infinity = -__builtin_huge_valf();
+constexpr uint32_t site_token = 0xffffffffu;
 
 // What happens to green tokens (those whose word is below the threshold): delta is added, or all others are excluded.
 struct Green {
@@ -91,6 +92,40 @@ static inline void bias_row(Octets<Prf>, const TokenKey& key, const State& s, co
     for (int64_t i = 0; i < width; i += 8) {
       const i32x8 mine = __builtin_convertvector(load<u8x8>(octets + i) < threshold, i32x8);
       save(logits + base + i, biased(green, eight(logits + base + i, width - i), mine), width - i);
+    }
+  }
+}
+
+// What happens to colours: a word is of colour word * colours / 2^32, and delta is added where that bit of the mask is set.
+// 1 to 64 colours.
+struct Colours {
+  uint64_t mask;
+  uint32_t colours;
+  float delta;
+};
+
+template <class Prf>
+static inline void bias_row_colours(const TokenKey& key, const State& s, const Colours& green, const int64_t* candidates,
+                                    int64_t count, float* logits) {
+  alignas(32) uint32_t words[chunk];
+  const uint32_t low = static_cast<uint32_t>(green.mask), high = static_cast<uint32_t>(green.mask >> 32);
+  const u32x8 delta = bit_cast<u32x8>(f32x8{} + green.delta);
+  for (int64_t base = 0; base < count; base += chunk) {
+    const int64_t width = at_most(chunk, count - base);
+    column_words<Prf>(key, s, candidates, base, width, words);
+    float* row = logits + base;
+    int64_t i = 0;
+    for (; i + 8 <= width; i += 8) {
+      u32x8 colour, rest;
+      multiply(load<u32x8>(words + i), green.colours, colour, rest);
+      const u32x8 upper = -(colour >> 5), half = (high & upper) | (low & ~upper);
+      const u32x8 mine = -((half >> (colour & 31)) & 1);
+      store(row + i, load<f32x8>(row + i) + bit_cast<f32x8>(delta & mine));
+    }
+    for (; i < width; ++i) {
+      uint32_t colour, rest;
+      multiply(words[i], green.colours, colour, rest);
+      row[i] += green.mask >> colour & 1 ? green.delta : 0.0f;
     }
   }
 }
@@ -440,10 +475,12 @@ static inline void reweight_row(const uint32_t* words, const float* p, int64_t c
 }
 
 // Reads a text: the word of every token, and whether it counts: a unit (state and token), or a context (state), counts where it
-// occurs first. states: one per token; slots: a power of two of more than `length` entries, all -1.
+// occurs first. states: one per token; slots: a power of two of more than `length` entries, all -1; sites: the words of a token
+// that no vocabulary has, which depend on the context alone (none if null).
 template <class Prf>
 static inline void read_text(const TokenKey& key, Seeding seeding, const Window& empty, int by_context, const int64_t* text,
-                             int64_t length, State* states, int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts) {
+                             int64_t length, State* states, int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts,
+                             uint32_t* sites) {
   int64_t t = 0;
   for (; seeding == Seeding::left && t + 8 <= length; t += 8) {
     const Window first{text, t, empty.width, empty.salt, empty.salts};
@@ -451,6 +488,7 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
     for (int64_t j = 0; j < 8; ++j) token[j] = static_cast<uint32_t>(text[t + j]);
     const StateOf<u32x8> s = Prf::context(key, Windows{first});
     store(words + t, Prf::word(key, s, token));
+    if (sites) store(sites + t, Prf::word(key, s, u32x8{} + site_token));
     for (int64_t j = 0; j < 8; ++j)
       for (int i = 0; i < 8; ++i) states[t + j].words[i] = s.words[i][j];
   }
@@ -458,6 +496,7 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
     const Window window{text, t, empty.width, empty.salt, empty.salts};
     states[t] = seeding == Seeding::self ? self_state<Prf>(key, window, text[t]) : state_of<Prf>(key, window, seeding);
     words[t] = Prf::word(key, states[t], static_cast<uint32_t>(text[t]));
+    if (sites) sites[t] = Prf::word(key, states[t], site_token);
   }
   for (t = 0; t < length; ++t) {
     uint64_t h = by_context ? 0 : static_cast<uint32_t>(text[t]);

@@ -193,3 +193,15 @@ class TestSoftCode:
     def test_a_frame_must_fit(self):
         with pytest.raises(ParameterError):
             SoftCode(Frame(64), 64)
+
+
+@pytest.mark.parametrize(("bits", "symbols", "even"), [(16, 64, 8), (16, 64, 64), (32, 128, 8), (5, 32, 4)])
+def test_codes_with_even_groups(bits, symbols, even):
+    code, rng = SoftCode(Frame(bits), symbols, even=even), np.random.default_rng(1)
+    for _ in range(20):
+        message = int(rng.integers(1 << bits)).to_bytes(-(-bits // 8))
+        word = code.encode(message)
+        assert (word.reshape(-1, even).sum(axis=1) % 2 == 0).all()
+        assert code.decode(1 - 2 * word.astype(np.float32))[0] == message
+    with pytest.raises(ParameterError):
+        SoftCode(Frame(bits), symbols, even=1)

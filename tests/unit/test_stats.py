@@ -19,6 +19,7 @@ from watermark.stats import (
     log_rademacher_energy,
     log_rademacher_message,
     log_sidak,
+    log_two_binomials_tail,
 )
 
 log_ps = st.floats(-5000, 0)
@@ -193,6 +194,19 @@ def test_angular_tail_is_normal_in_many_dimensions():
         assert log_angular_tail(z / 1e4, 10**8) == pytest.approx(normal, rel=1e-4)
     assert log_angular_tail(0.9, 16_384) < -13_000
     assert log_angular_tail(1.0, 16) == -math.inf
+
+
+@pytest.mark.parametrize("trials", [(0, 0), (0, 9), (7, 0), (7, 9), (30, 1)])
+def test_the_sum_of_two_binomials(trials):
+    rates = (0.625, 0.875)
+    law = np.ones(1)
+    for n, rate in zip(trials, rates, strict=True):
+        law = np.convolve(law, [math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)])
+    for count in range(-1, sum(trials) + 1):
+        expected = math.log(law[max(count, 0) :].sum())
+        assert log_two_binomials_tail(count, trials, rates) == pytest.approx(expected, abs=1e-9)
+    assert log_two_binomials_tail(sum(trials) + 1, (7, 9), rates) <= 0
+    assert log_two_binomials_tail(17, (7, 9), rates) == -math.inf
 
 
 def test_random_draws_stop_early():

@@ -28,6 +28,9 @@ PRFS = ("philox4x32-10-v1", "chacha8-v1", "sbw")
 ALL_COLUMNS = np.zeros((0, 0), np.int64)
 """What stands for candidates where column i is token i."""
 NO_SALT = np.zeros((1, 0), np.int64)
+SITE = 2**32 - 1
+"""A token that no vocabulary has. Its word depends on the context alone."""
+_NONE = np.empty(0, np.uint32)
 _PAD = np.int64(-1)
 
 
@@ -139,6 +142,20 @@ class Function:
         Returns:
             uint32 and bool of shape (tokens,).
         """
+        return self._read(texts, by_context, salt, _NONE)
+
+    def read_sites(self, texts: Texts) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.uint32]]:
+        """`read` by units, and the word of `SITE` after the context of every token (not for `Seeding.SELF`).
+
+        Returns:
+            uint32, bool and uint32 of shape (tokens,).
+        """
+        sites = np.empty(len(texts.tokens), np.uint32)
+        return *self._read(texts, False, NO_SALT, sites), sites
+
+    def _read(
+        self, texts: Texts, by_context: bool, salt: NDArray[np.int64], sites: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         words, counts = np.empty(len(texts.tokens), np.uint32), np.empty(len(texts.tokens), np.bool_)
         core.read_texts(
             texts.tokens,
@@ -152,6 +169,7 @@ class Function:
             by_context,
             words,
             counts.view(np.uint8),
+            sites,
         )
         return words, counts
 
@@ -185,6 +203,29 @@ def bias(
         candidates: As in `Function.words`.
     """
     core.bias_logits(function.code, function.key, states, logits, candidates, threshold, delta, hard)
+
+
+def bias_colours(
+    function: Function,
+    states: NDArray[np.uint32],
+    logits: Any,
+    masks: NDArray[np.uint64],
+    colours: int,
+    delta: float,
+    candidates: NDArray[np.int64] = ALL_COLUMNS,
+) -> None:
+    """Adds `delta` to the logits of some colours, in place: a token is of colour word * colours / 2^32, rounded down.
+
+    Args:
+        function: The function of tokens, whose words are not bytes.
+        states: uint32 of shape (rows, 8).
+        logits: As in `bias`.
+        masks: Bit c of a row's mask is set if colour c is raised: uint64 of shape (rows,).
+        colours: Number of colours, 1 to 64.
+        delta: What is added.
+        candidates: As in `Function.words`.
+    """
+    core.bias_colours(function.code, function.key, states, logits, candidates, masks, colours, delta)
 
 
 def bias_self(

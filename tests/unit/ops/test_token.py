@@ -7,7 +7,7 @@ import pytest
 
 from watermark.ops import token
 from watermark.ops._native import core
-from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Seeding, Texts
+from watermark.ops.token import ALL_COLUMNS, PRFS, SITE, Function, Seeding, Texts
 
 ISAS = core.instruction_sets()
 KEY = np.random.default_rng(1).integers(0, 2**32, 8, dtype=np.uint32)
@@ -125,6 +125,27 @@ def test_what_is_the_same_for_all_keys_does_not_count():
     assert (other[0] == words).tolist() == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize("function", [f for f in functions() if f.seeding != Seeding.SELF], ids=named)
+def test_sites_depend_on_the_context_alone(function):
+    text = texts(21)[0]
+    words, counts, sites = function.read_sites(Texts.of([text[:0], text]))
+    plain = function.read(Texts.of([text]), by_context=False)
+    assert np.array_equal(words, plain[0])
+    assert np.array_equal(counts, plain[1])
+    for t in range(len(text)):
+        assert sites[t] == token.words_reference(function, text[:t].tolist(), np.array([SITE]))[0]
+    states = function.states(Texts.of([text]))
+    expected = token.words_reference(function, text.tolist(), np.array([SITE]))
+    assert np.array_equal(function.words(states, 1, np.array([[SITE]]))[0], expected)
+
+
+def test_salts_follow_the_context():
+    text, function = texts(21)[0], Function(1, KEY, 2)
+    words, _ = function.read(Texts.of([text]), by_context=False, salt=np.array([[5, 9]]))
+    for t in range(len(text)):
+        assert words[t] == token.words_reference(function, text[:t].tolist(), text[t : t + 1], [5, 9])[0]
+
+
 def test_repeated_contexts():
     text = np.array([1, 2, 3, 1, 2])
     prefixes = Texts.of([text[:n] for n in range(6)])
@@ -146,6 +167,26 @@ def test_bias(function, columns, hard):
     rest = wide[:, columns:].copy()
     token.bias(function, states, logits, below, 2.0, hard=hard)
     assert np.array_equal(logits, expected)
+    assert np.array_equal(wide[:, columns:], rest)
+
+
+@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+@pytest.mark.parametrize("columns", [1, 9, 300])
+@pytest.mark.parametrize("colours", [1, 4, 33, 64])
+def test_bias_of_colours(prf, columns, colours):
+    function, rng = Function(prf, KEY, 1), np.random.default_rng(columns)
+    states = function.states(texts(3, 4))
+    wide = rng.standard_normal((2, columns + 5)).astype(np.float32)
+    logits, rest = wide[:, :columns], wide[:, columns:].copy()  # rows with a gap between them
+    masks = rng.integers(0, 2**64, 2, dtype=np.uint64)
+    colour = function.words(states, columns).astype(np.uint64) * np.uint64(colours) >> np.uint64(32)
+    green = (masks[:, None] >> colour & np.uint64(1)).astype(bool)
+    expected = logits + np.float32(2) * green
+    listed = logits.copy()
+    token.bias_colours(function, states, logits, masks, colours, 2.0)
+    token.bias_colours(function, states, listed, masks, colours, 2.0, np.arange(columns)[None])
+    assert np.array_equal(logits, expected)
+    assert np.array_equal(listed, expected)
     assert np.array_equal(wide[:, columns:], rest)
 
 
@@ -244,6 +285,17 @@ def test_every_instruction_set_gives_the_same_bits(isa):
             ours(padded, setting, first)
             kernel(padded, setting, second, done, isa)
             assert np.array_equal(first, second)
+        masks, first, second = np.array([0x0123456789ABCDEF], np.uint64), logits.copy(), logits.copy()
+        token.bias_colours(function, states, first, masks, 64, 1.5)
+        core.bias_colours(prf, KEY, states, second, ALL_COLUMNS, masks, 64, 1.5, isa)
+        assert np.array_equal(first, second)
+        read, counted, sites = function.read_sites(some)
+        mine, flags, places = np.empty_like(read), np.empty(30, np.uint8), np.empty_like(sites)
+        core.read_texts(
+            some.tokens, some.begin, some.end, prf, 0, 4, token.NO_SALT, KEY, False, mine, flags, places, isa
+        )
+        assert np.array_equal([mine, places], [read, sites])
+        assert np.array_equal(flags, counted)
         chosen = np.empty(1, np.int64)
         core.gumbel_columns(prf, KEY, states, logits, ALL_COLUMNS, chosen, isa)
         assert chosen == token.gumbel_columns(function, states, logits)

@@ -1,0 +1,267 @@
+"""What multi-bit token marks share: a polar code over the colours of tokens, and the p-value of a message.
+
+A context speaks for a site and colours the vocabulary; the code word of the message says which colours are green at
+each site. Without the key, each unit of context and token is green with the share of the green colours, independently
+of all others, whatever the message: so for each message the number of green units has an exact law, and the best of M
+messages pays M times.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from watermark._cache import cached_property
+from watermark._values import whole
+from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
+from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, TextScheme, TokenParameters, number, prf_name
+from watermark.llm.keys import function_key
+from watermark.ops import polar
+from watermark.ops.token import PRFS, SITE, Function, Texts, bias_colours
+from watermark.payload import SoftCode
+from watermark.stats import LN10, log_two_binomials_tail
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from watermark.key import Key
+
+_PATHS = 32
+_DOUBT = 2.0**-10
+"""An index is vouched for only if all other messages together are less likely than this."""
+_REMAINS, _MOST_LIFT = 0.7, 3.0
+"""Share of delta that low entropy and edits leave to the log-odds of green tokens, and the most that they leave. They
+weigh evidence; no p-value rests on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultiBitParameters(TokenParameters):
+    """What multi-bit token marks share.
+
+    Attributes:
+        payload_bits: Net message bits, 1 to 1024. From 24 bits on a frame with length and CRC comes on top.
+        delta: What is added to the logits of green tokens, above 0.
+        width: Tokens of a context, 1 to 64. Wide contexts leave fewer marks after an edit, narrow ones are easier to
+            learn.
+        prf: Function of tokens: the secure "chacha8-v1", or vLLM's.
+    """
+
+    payload_bits: int = 16
+    delta: float = 2.0
+    width: int = 1
+    prf: str = SECURE_PRF
+
+    def __post_init__(self) -> None:
+        TokenParameters.__post_init__(self)
+        object.__setattr__(self, "payload_bits", whole(self.payload_bits, "payload_bits", 1, 1024))
+        object.__setattr__(self, "delta", number(self.delta, "delta", 0, 1000))
+        object.__setattr__(self, "width", whole(self.width, "width", 1, 64))
+        prf_name(self.prf, CONTEXT_PRFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a decoder makes of a text.
+
+    Attributes:
+        payload: Message of the most likely word on its list; None if no checksum holds.
+        weight: Probability of that word, if one of those listed was sent.
+        confidence: The same of each bit of its frame: float32 of shape (frame.size,).
+        seeding: Its seeding at each site: int64 of shape (sites,).
+        green: Its green colours: bool of shape (sites, colours).
+    """
+
+    payload: bytes | None
+    weight: float
+    confidence: NDArray[np.float32]
+    seeding: NDArray[np.int64]
+    green: NDArray[np.bool_]
+
+
+class MultiBit(TextScheme):
+    """A mark that carries a message in the colours of tokens.
+
+    A scheme says how many colours and seedings there are, and which colours a code word makes green. Code words are
+    hidden under a keyed pad, so that no message is marked better than others for all keys.
+    """
+
+    Parameters: ClassVar[type[Any]] = MultiBitParameters
+    seedings: ClassVar[int] = 1
+    """Ways to colour the vocabulary after one context, of which the code word picks one."""
+    most_symbols: ClassVar[int] = 1 << 15
+    """Largest length of the code."""
+
+    @cached_property
+    def code(self) -> SoftCode:
+        """The code of the messages."""
+        return SoftCode(self.frame, self._symbols, _PATHS, even=self._group)
+
+    @property
+    def _symbols(self) -> int:
+        """Length of the code, of which a fifth to two fifths are information."""
+        return min(self.most_symbols, 1 << max(5, (5 * self.frame.size - 1 >> 1).bit_length()))
+
+    @property
+    def _group(self) -> int:
+        """Symbols of a site of which an odd number are 1; 0 if any number may be."""
+        return 0
+
+    @property
+    @abstractmethod
+    def colours(self) -> int:
+        """Colours of the vocabulary, a power of two up to 64."""
+
+    @property
+    @abstractmethod
+    def sites(self) -> int:
+        """Number of sites."""
+
+    @abstractmethod
+    def _green(self, words: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """What code words make green.
+
+        Args:
+            words: uint8 of shape (words, symbols).
+
+        Returns:
+            The seeding at each site, int64 of shape (words, sites), and bool of shape (words, sites, colours).
+        """
+
+    @abstractmethod
+    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float64]:
+        """Log-likelihood ratios of the symbols, positive where one looks like 0: float64 of shape (symbols,).
+
+        Args:
+            table: Units of each colour: int64 of shape (sites, seedings, colours).
+            lift: Logarithm of the odds ratio of green units between marked and other texts.
+        """
+
+    def _bind(self, key: Key) -> tuple[Function, NDArray[np.uint8]]:
+        """The keyed function, and the pad: uint8 of shape (symbols,)."""
+        function = Function(
+            PRFS.index(self.parameters.prf),
+            function_key(key, f"{self.name}/1/{self.parameters.prf}"),
+            self.parameters.width,
+        )
+        pad = key.derive(f"{self.name}/1/pad").bits(self.code.symbols)
+        if self._group:  # code words have an even number of ones in each group
+            groups = pad.reshape(-1, self._group)
+            groups[:, 0] ^= 1 ^ groups.sum(axis=1, dtype=np.uint8) & 1
+        return function, pad
+
+    def _message(self, payload: bytes | None) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """The seeding and the mask of green colours at each site."""
+        seedings, green = self._green((self.code.encode(payload) ^ self._tables[0][1])[None])
+        return seedings[0], green[0] @ (np.uint64(1) << np.arange(self.colours, dtype=np.uint64))
+
+    def _mark(self, step: Step) -> None:
+        function: Function = self._tables[0][0]
+        states = function.states(step.texts)
+        sites = _below(function.words(states, 1, np.array([[SITE]]))[:, 0], self.sites).tolist()
+        plans = [slot.message for slot in step.slots]
+        masks = np.array([mask[site] for (_, mask), site in zip(plans, sites, strict=True)], np.uint64)
+        if self.seedings > 1:
+            picks = np.array([seeding[site] for (seeding, _), site in zip(plans, sites, strict=True)], np.int64)
+            states = function.states(step.texts, picks[:, None])
+        bias_colours(function, states, step.logits, masks, self.colours, self.parameters.delta, step.candidates)
+
+    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+        function, pad = tables
+        words, counts, sites = function.read_sites(texts)
+        rows = words[None]
+        if self.seedings > 1:
+            salts = np.arange(self.seedings, dtype=np.int64)[:, None, None]
+            rows = np.stack([function.read(texts, by_context=False, salt=salt)[0] for salt in salts])
+        colours, places = _below(rows, self.colours), _below(sites, self.sites)
+        found = []
+        for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
+            part = slice(first, last)
+            found.append(self._verdict(pad, places[part], colours[:, part], counts[part], key_id))
+        return found
+
+    def _verdict(
+        self,
+        pad: NDArray[np.uint8],
+        places: NDArray[np.int64],
+        colours: NDArray[np.int64],
+        counts: NDArray[np.bool_],
+        key_id: str,
+    ) -> Detection:
+        """The verdict on one text of known sites, colours under each seeding, and units that count."""
+        shape = self.sites, self.seedings, self.colours
+        cells = (places * self.seedings + np.arange(self.seedings)[:, None]) * self.colours + colours
+        table = np.bincount(cells[:, counts].ravel(), minlength=math.prod(shape)).reshape(shape)
+        decoded = self._decode(table, pad)
+        seeded = colours[0] if self.seedings == 1 else colours[decoded.seeding[places], np.arange(len(places))]
+        hit = decoded.green[places, seeded]
+        n, hits = int(np.count_nonzero(counts)), int(np.count_nonzero(hit & counts))
+
+        # A code word has green lists of two sizes at most.
+        sizes = decoded.green.sum(axis=1)
+        low, high = int(sizes.min()), int(sizes.max())
+        small = n if low == high else int(table[sizes == low, 0].sum())
+        trials, rates = (small, n - small), (low / self.colours, high / self.colours)
+        log_p = log_two_binomials_tail(hits, trials, rates) + self._log_words(decoded.payload is not None)
+        log10_p = min(0.0, log_p / LN10)
+        first, second = (trial * rate for trial, rate in zip(trials, rates, strict=True))
+        deviation = math.sqrt(max(first * (1 - rates[0]) + second * (1 - rates[1]), 1.0))
+
+        vouched = decoded.payload is not None and (self.frame.framed or decoded.weight > 1 - _DOUBT)
+        details = {
+            "token_scores": np.where(counts, hit, np.float32(np.nan)),
+            "green": hits,
+            "bit_confidence": decoded.confidence,
+        }
+        return Detection(
+            self.name,
+            key_id,
+            log10_p,
+            (hits - first - second) / deviation,
+            n,
+            decoded.payload,
+            vouched and log10_p <= MAX_LOG10_P_OF_PAYLOAD,
+            details,
+        )
+
+    def _log_words(self, holds: bool) -> float:
+        """What the choice among code words costs, as a logarithm.
+
+        Half of the chance of error goes to the messages, whose checksum holds, and half to all words of the code, so
+        that a mark is seen whose message is lost. Without checksums all words are messages.
+        """
+        if not self.frame.framed:
+            return self.frame.log_messages
+        return math.log(2) + (self.frame.log_messages if holds else self.frame.size * math.log(2))
+
+    def _decode(self, table: NDArray[np.int64], pad: NDArray[np.uint8]) -> Decoded:
+        """The most likely words on the list of a soft decoder, those whose checksum holds first."""
+        lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
+        soft = self._soft(table, lift).astype(np.float32)
+        np.negative(soft, out=soft, where=pad.view(np.bool_))
+        for paths in (1, _PATHS) if self.frame.framed else (_PATHS,):
+            packed, words = polar.decode(soft, self.code.information, paths)
+            payloads = [self.frame.decode(row.tobytes()) for row in packed]
+            if any(payload is not None for payload in payloads):
+                break
+        seeding, green = self._green(words ^ pad)
+        if len(words) == 1:
+            return Decoded(payloads[0], 1.0, np.ones(self.frame.size, np.float32), seeding[0], green[0])
+        # The decoder takes symbols one by one: words as a whole, with their green lists, know better.
+        hits = (table[np.arange(self.sites), seeding] * green).sum(axis=(1, 2))
+        costs = np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
+        likelihood = lift * hits - costs[green.sum(axis=2)] @ table[:, 0].sum(axis=1)
+        weights = np.exp(likelihood - likelihood.max())
+        weights /= weights.sum()
+        best = int(np.lexsort((-weights, [payload is None for payload in payloads]))[0])
+        bits = np.unpackbits(packed, axis=1, count=self.frame.size)
+        confidence = (weights @ (bits == bits[best])).astype(np.float32)
+        return Decoded(payloads[best], float(weights[best]), confidence, seeding[best], green[best])
+
+
+def _below(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
+    """Words as uniform numbers below `count`, a power of two."""
+    return (words >> np.uint32(33 - count.bit_length()) if count > 1 else np.zeros_like(words)).astype(np.int64)
