@@ -109,7 +109,7 @@ class Slot:
         return Slot(self.payload, self.message, stream, self.prompt, dict(self.private))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """The next token of some texts.
 
@@ -158,7 +158,7 @@ class Step:
         """
         states = function.states(self.texts)
 
-        def work(rows: NDArray[np.intp], logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+        def work(rows: NDArray[np.intp] | slice, logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
             if is_cuda(logits):
                 found = batch_token.words(function, states[rows], logits.shape[1], logits, listed)
                 return batch_token.tournament(found, depth, logits)
@@ -184,7 +184,7 @@ class Step:
         """
         states = function.states(self.texts)
 
-        def work(rows: NDArray[np.intp], logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+        def work(rows: NDArray[np.intp] | slice, logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
             return kernel(function.words(states[rows], logits.shape[1], listed)[:, None], logits)
 
         self._on_rows(where, work)
@@ -194,11 +194,11 @@ class Step:
 
     def _on_rows(self, where: NDArray[np.bool_], work: Callable[[Any, Any, Any], NDArray[np.bool_]]) -> None:
         """Calls work(rows, their logits, their candidates) and puts the logits back."""
+        if where.all():
+            _check_rows(work(slice(None), self.logits, self.candidates), np.arange(len(where)))
+            return
         rows = np.flatnonzero(where)
         if not len(rows):
-            return
-        if len(rows) == len(where):
-            _check_rows(work(rows, self.logits, self.candidates), rows)
             return
         some = self.logits[rows]  # a copy
         _check_rows(work(rows, some, self.candidates[rows] if len(self.candidates) > 1 else self.candidates), rows)
@@ -288,7 +288,7 @@ class TextScheme(Scheme):
             MediaError: They are none of this vocabulary.
         """
         ids = as_tokens(token_ids)
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.parameters.vocab_size:
+        if ids.size and ids.view(np.uint64).max() >= self.parameters.vocab_size:  # negative numbers are huge
             raise MediaError(f"token ids of this scheme are from 0 to {self.parameters.vocab_size - 1}")
         return ids
 
@@ -511,12 +511,12 @@ def _integers(values: Any) -> NDArray[np.int64] | None:
         return None
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy() if not values.is_floating_point() and not values.is_complex() else None
+        values = values.cpu() if values.device.type != "cpu" else values
     try:
-        array = np.asarray(values) if values is not None else None
-    except (TypeError, ValueError):
+        array = values.numpy() if hasattr(values, "numpy") else np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
         return None
-    if array is None or (array.size and array.dtype.kind not in "iu"):
+    if array.size and array.dtype.kind not in "iu":
         return None
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         return None
@@ -546,16 +546,17 @@ def _matrix(logits: Any) -> Any:
     """Logits as a view of shape (lines, columns): NumPy, unless they are on a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
-        numbers = (torch.float32, torch.float16, torch.bfloat16) if is_cuda(logits) else (torch.float32,)
-        if logits.dtype not in numbers or logits.ndim not in (1, 2) or str(logits.layout) != "torch.strided":
-            raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
-        if logits.requires_grad:
-            raise MediaError("logits are changed in place and must not require a gradient: use torch.no_grad()")
         if is_cuda(logits):
+            numbers = (torch.float32, torch.float16, torch.bfloat16)
+            if logits.dtype not in numbers or logits.ndim not in (1, 2) or logits.requires_grad:
+                raise MediaError(f"logits are floats of shape (columns,) or (lines, columns), not {_named(logits)}")
             return logits[None] if logits.ndim == 1 else logits
-        if logits.device.type != "cpu":
-            raise CudaError(f"logits are marked on the CPU or on CUDA, not on {logits.device}")
-        logits = logits.resolve_neg().numpy()
+        try:
+            logits = logits.numpy()
+        except (RuntimeError, TypeError):
+            raise MediaError(
+                "logits are changed in place: pass a dense float32 tensor on the CPU or on CUDA that needs no gradient"
+            ) from None
     if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim not in (1, 2):
         raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
     if not (logits.flags.writeable and logits.flags.aligned):
@@ -583,11 +584,11 @@ def _contexts(context_ids: Any, lines: int) -> Texts:
         if ids is None or ids.ndim not in (1, 2):
             raise MediaError(f"contexts are token ids of shape (tokens,) or (lines, tokens), not {_named(context_ids)}")
         ids = ids[None] if ids.ndim == 1 else ids
-        begin = np.arange(len(ids), dtype=np.int64) * ids.shape[1]
+        begin = np.arange(len(ids)) * ids.shape[1]
         texts = Texts(ids.reshape(-1), begin, begin + ids.shape[1])
     if len(texts) != lines:
         raise MediaError(f"there are {len(texts)} contexts and {lines} lines of logits")
-    if texts.tokens.size and int(texts.tokens.min()) < 0:
+    if texts.tokens.size and texts.tokens.min() < 0:
         raise MediaError("a context holds a negative number, which is no token (a placeholder of the engine, perhaps)")
     return texts
 

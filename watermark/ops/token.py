@@ -44,7 +44,7 @@ class Seeding(IntEnum):
     LEFT, SKIP, LEAST, SELF = range(4)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Texts:
     """Texts that lie one after the other in one array: text i has tokens begin[i] to end[i].
 
@@ -302,12 +302,10 @@ def choose(
     """
     columns = gumbel_columns(function, states, logits, candidates)
     done = columns >= 0
-    rows = np.flatnonzero(done)
-    if len(rows) == len(done):
-        logits.fill(-np.inf)
-    else:
-        logits[rows] = -np.inf
-    logits[rows, columns[rows]] = 0.0
+    for row, column in enumerate(columns.tolist()):
+        if column >= 0:
+            logits[row].fill(-np.inf)
+            logits[row, column] = 0.0
     return np.asarray(done)
 
 
