@@ -12,7 +12,7 @@ import numpy as np
 from watermark._cache import cached_property
 from watermark._values import whole
 from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection, Detections, over_keys
-from watermark.errors import CudaError, MediaError, ParameterError, PayloadError
+from watermark.errors import MediaError, ParameterError, PayloadError
 from watermark.llm.keys import EngineKey, function_key
 from watermark.ops import batch_token, token
 from watermark.ops._native import is_cuda
