@@ -228,6 +228,26 @@ def log_majority_tail(count: int, symbols: int) -> NDArray[np.float64]:
     return result
 
 
+def log_repeated_tail(law: NDArray[np.float64], repeats: int, total: int) -> float:
+    """A sum of independent draws from one law: ln P(sum >= total).
+
+    Exact to rounding where that is above 1e-280 (products and sums of positive numbers only); a Chernoff bound below.
+
+    Args:
+        law: Probabilities of 0, 1, 2, ...
+        repeats: Number of draws, at least 1.
+        total: What the sum shall reach.
+    """
+    start, density = _convolution_power(law, repeats)
+    tail = float(density[max(0, total - start) :].sum())
+    if tail > 1e-280:
+        return min(0.0, math.log(tail))
+    with np.errstate(divide="ignore"):
+        log_law = np.log(law)
+    slopes: list[float] = np.geomspace(1e-3, 60, 200).tolist()
+    return min(0.0, *(repeats * _log_moment(log_law, u) - u * total for u in slopes))
+
+
 def _log_majority_law(size: int) -> NDArray[np.float64]:
     """Logarithm of P(max(B, n - B) = ceil(n/2) + i) for B ~ Bin(n, 1/2) and i = 0, 1, ..."""
     factorial = np.array([math.lgamma(k + 1) for k in range(size + 1)])

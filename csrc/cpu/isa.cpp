@@ -175,7 +175,7 @@ bool tournament_row(const uint32_t* words, int64_t stride, int depth, int64_t co
   if (!(top > minus_infinity)) return false;
   const double total = weights_of(logits, count, top, p);
   Tournament{p, words, stride, (count + 7) / 8 * 8, depth}.run(total);
-  logarithms(p, count, total, logits);
+  logarithms(p, count, top, logits);
   return true;
 }
 

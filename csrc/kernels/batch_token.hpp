@@ -334,8 +334,8 @@ struct TournamentKernel {
       });
     }
     block.each([&](int thread) {
-      const float scale = static_cast<float>(1.0 / total);
-      for (int64_t i = thread; i < columns; i += threads) to_number(w[i] > 0.0f ? logf(w[i] * scale) : minus_infinity, out[i]);
+      for (int64_t i = thread; i < columns; i += threads)
+        to_number(w[i] > 0.0f ? logf(w[i]) + shared.top : minus_infinity, out[i]);
     });
   }
 

@@ -395,12 +395,12 @@ struct Tournament {
   }
 };
 
-static inline void logarithms(const float* p, int64_t count, double total, float* logits) {
-  const float scale = static_cast<float>(1.0 / total);
+// Back to logits: ln p + top, so that a row keeps the sum of its exponentials and its scale beside columns that are not in it.
+static inline void logarithms(const float* p, int64_t count, float top, float* logits) {
   int64_t i = 0;
-  for (; i + 8 <= count; i += 8) store(logits + i, logarithm(load<f32x8>(p + i) * scale));
+  for (; i + 8 <= count; i += 8) store(logits + i, logarithm(load<f32x8>(p + i)) + top);
   if (i < count) {
-    const f32x8 last = logarithm(load<f32x8>(p + i) * scale);
+    const f32x8 last = logarithm(load<f32x8>(p + i)) + top;
     for (int64_t j = 0; i + j < count; ++j) logits[i + j] = last[j];
   }
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark.errors import ParameterError
-from watermark.llm.engine import Generation, TokenScheme
+from watermark.llm.engine import Generation, TextScheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Mark:
         scheme: A scheme for tokens.
         payload: The message of every text; None leaves it empty.
         temperature: What samplers divide logits by, above 0.
-        rng: Source of the fresh randomness, as in `TokenScheme.start`.
+        rng: Source of the fresh randomness, as in `TextScheme.start`.
 
     Raises:
         ParameterError: The scheme is for something else, or the temperature is not above 0.
@@ -42,9 +42,9 @@ class Mark:
     """
 
     def __init__(
-        self, scheme: TokenScheme, payload: bytes | None = None, *, temperature: float = 1.0, rng: Any = None
+        self, scheme: TextScheme, payload: bytes | None = None, *, temperature: float = 1.0, rng: Any = None
     ) -> None:
-        if not isinstance(scheme, TokenScheme):
+        if not isinstance(scheme, TextScheme):
             raise ParameterError(f"texts are marked by a scheme for tokens, such as llm.gumbel: {scheme}")
         if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0:
             raise ParameterError(f"temperature is a number above 0, not {temperature!r}")

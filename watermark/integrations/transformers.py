@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from watermark import prf
 from watermark.errors import MediaError, MissingExtraError, ParameterError, PayloadError
 from watermark.integrations.tokenizer import MAX_TEXT_BYTES, fingerprint, require
-from watermark.llm.engine import Generation, TokenScheme
+from watermark.llm.engine import Generation, TextScheme
 from watermark.llm.keys import EngineKey
 from watermark.scheme import load
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["MarkProcessor", "MarkedModel", "MarkingConfig", "detector", "fingerprint"]
 
 
-def detector(config: Any, *, vocab_size: int, tokenizer: str | None = None) -> TokenScheme:
+def detector(config: Any, *, vocab_size: int, tokenizer: str | None = None) -> TextScheme:
     """The scheme that reads, and writes, the marks of a configuration of transformers.
 
     Green lists are those of a model on the CPU: torch shuffles in another way on other devices, and transformers'
@@ -56,7 +56,7 @@ def detector(config: Any, *, vocab_size: int, tokenizer: str | None = None) -> T
         InvalidKeyError: A key of it is out of range.
     """
     name, key, parameters = _settings(config)
-    found: TokenScheme = load(name, key, vocab_size=vocab_size, tokenizer=tokenizer, **parameters)
+    found: TextScheme = load(name, key, vocab_size=vocab_size, tokenizer=tokenizer, **parameters)
     return found
 
 
@@ -106,7 +106,7 @@ class MarkProcessor(transformers.LogitsProcessor):  # type: ignore[misc]
         scheme: A scheme for tokens.
         payload: The message; bytes for all texts, or one for each prompt, which is repeated for its beams and its
             ``num_return_sequences``. None leaves it empty.
-        rng: Source of the fresh randomness, as in `TokenScheme.start`.
+        rng: Source of the fresh randomness, as in `TextScheme.start`.
 
     Raises:
         ParameterError: The scheme is for something else.
@@ -114,7 +114,7 @@ class MarkProcessor(transformers.LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(
-        self, scheme: TokenScheme, payload: bytes | Sequence[bytes | None] | None = None, rng: Any = None
+        self, scheme: TextScheme, payload: bytes | Sequence[bytes | None] | None = None, rng: Any = None
     ) -> None:
         self.scheme = _for_tokens(scheme)
         self._payload, self._rng = payload, rng
@@ -167,7 +167,7 @@ class MarkingConfig(BaseWatermarkingConfig):  # type: ignore[misc]
     """
 
     def __init__(
-        self, scheme: TokenScheme, payload: bytes | Sequence[bytes | None] | None = None, rng: Any = None
+        self, scheme: TextScheme, payload: bytes | Sequence[bytes | None] | None = None, rng: Any = None
     ) -> None:
         self.scheme, self.payload, self.rng = scheme, payload, rng
         self.validate()
@@ -236,7 +236,7 @@ class MarkedModel:
         ParameterError: The scheme is for something else, for another tokenizer, or has more tokens than the model.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, scheme: TokenScheme) -> None:
+    def __init__(self, model: Any, tokenizer: Any, scheme: TextScheme) -> None:
         self.scheme = _for_tokens(scheme)
         require(scheme, tokenizer)
         MarkingConfig(scheme).construct_processor(model.config.get_text_config().vocab_size)
@@ -255,7 +255,7 @@ class MarkedModel:
         Args:
             prompts: One prompt or several.
             payload: The message; bytes for all texts, or one for each prompt. None leaves it empty.
-            rng: Source of the mark's fresh randomness, as in `TokenScheme.start`. What transformers samples it draws
+            rng: Source of the mark's fresh randomness, as in `TextScheme.start`. What transformers samples it draws
                 from torch's global generator.
             **named: Arguments of the model's ``generate``, such as ``do_sample=True`` and ``max_new_tokens=200``.
 
@@ -330,7 +330,7 @@ class MarkedModel:
         return found
 
 
-def _for_tokens(scheme: Any) -> TokenScheme:
-    if not isinstance(scheme, TokenScheme):
+def _for_tokens(scheme: Any) -> TextScheme:
+    if not isinstance(scheme, TextScheme):
         raise ParameterError(f"texts are marked by a scheme for tokens, such as llm.gumbel: {scheme}")
     return scheme

@@ -10,6 +10,7 @@ engine is started with ``--additional-config '{"watermark": {"profile": "mark.js
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from watermark._values import whole
 from watermark.errors import MissingExtraError, ParameterError
 from watermark.key import Key, Keyring
-from watermark.llm.engine import Generation, TokenScheme
+from watermark.llm.engine import Generation, TextScheme
 from watermark.llm.keys import EngineKey
 from watermark.scheme import load
 
@@ -33,7 +34,7 @@ except ImportError:  # a detector needs no vLLM
     LogitsProcessor = object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ _MAX_PROFILE_BYTES = 65_536
 _GREEDY = 1e-5  # temperature below which vLLM takes the largest logit
 
 
-def detector(config: Mapping[str, Any], *, vocab_size: int, tokenizer: str | None = None) -> TokenScheme:
+def detector(config: Mapping[str, Any], *, vocab_size: int, tokenizer: str | None = None) -> TextScheme:
     """The scheme that reads, and writes, the marks of vLLM's own watermark.
 
     Args:
@@ -71,9 +72,11 @@ def detector(config: Mapping[str, Any], *, vocab_size: int, tokenizer: str | Non
     Raises:
         ParameterError: An unknown algorithm or setting, or a value out of range.
     """
+    if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
+        raise ParameterError(f"vLLM's settings are a mapping by name, not {type(config).__name__}")
     settings = dict(config)
     algorithm = settings.get("algorithm", "gumbel")
-    if algorithm not in _OWN:
+    if not isinstance(algorithm, str) or algorithm not in _OWN:
         raise ParameterError(f"vLLM's algorithms are {', '.join(_OWN)}, not {algorithm!r}")
     known = _COMMON | _GENERATION | set().union(*_OWN.values())
     if unknown := settings.keys() - known:
@@ -82,12 +85,17 @@ def detector(config: Mapping[str, Any], *, vocab_size: int, tokenizer: str | Non
         raise ParameterError(f"of vLLM's functions, philox is read, not {settings['prf']!r}")
     if "key" not in settings:
         raise ParameterError("vLLM's watermark needs its key")
-    number = whole(settings["key"], "vLLM's key", 0, 2**64 - 1)
+    try:
+        number = whole(settings["key"], "key", 0, 2**64 - 1)
+    except ParameterError:
+        number = -1
+    if number < 0:  # raised here, and not above, so that no error holds what was given
+        raise ParameterError("vLLM's key is a whole number from 0 to 2^64 - 1")
     key: Key | Keyring = EngineKey([number])
     parameters: dict[str, Any]
     if algorithm == "sbw":
         seeding = settings.get("sbw_scheme", "selfhash")
-        if seeding not in _SEEDINGS:
+        if not isinstance(seeding, str) or seeding not in _SEEDINGS:
             raise ParameterError(f"sbw_scheme is selfhash or lefthash, not {seeding!r}")
         name, width = "llm.greenlist", 4 if seeding == "selfhash" else 1
         parameters = {
@@ -103,7 +111,7 @@ def detector(config: Mapping[str, Any], *, vocab_size: int, tokenizer: str | Non
             key = _two_keys(number, settings.get("alpha", 0.1))
     if settings.get("context_width") is not None:
         width = settings["context_width"]
-    found: TokenScheme = load(name, key, vocab_size=vocab_size, tokenizer=tokenizer, width=width, **parameters)
+    found: TextScheme = load(name, key, vocab_size=vocab_size, tokenizer=tokenizer, width=width, **parameters)
     return found
 
 
@@ -119,7 +127,7 @@ def _two_keys(number: int, alpha: Any) -> Key | Keyring:
     return Keyring([first, second] if alpha <= 0.5 else [second, first])
 
 
-def config(scheme: TokenScheme) -> dict[str, Any]:
+def config(scheme: TextScheme) -> dict[str, Any]:
     """The settings with which vLLM itself writes the marks of a scheme; they hold its secret.
 
     Args:
@@ -195,7 +203,7 @@ class Mark(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self._requests: dict[int, _Request] = {}
-        self._marking: tuple[TokenScheme, Generation] | None = None
+        self._marking: tuple[TextScheme, Generation] | None = None
         if (scheme := _scheme_of(vllm_config)) is not None:
             if getattr(vllm_config.scheduler_config, "async_scheduling", False):
                 raise ParameterError("a mark needs the last tokens: start vLLM with --no-async-scheduling")
@@ -268,7 +276,7 @@ class Mark(LogitsProcessor):  # type: ignore[misc]
 
     def _begin(
         self,
-        scheme: TokenScheme,
+        scheme: TextScheme,
         generation: Generation,
         params: Any,
         prompt: Sequence[int] | None,
@@ -284,7 +292,7 @@ class Mark(LogitsProcessor):  # type: ignore[misc]
         return request
 
 
-def _scheme_of(vllm_config: Any) -> TokenScheme | None:
+def _scheme_of(vllm_config: Any) -> TextScheme | None:
     """The scheme that the engine's configuration names, if it does.
 
     Raises:
@@ -328,7 +336,7 @@ def _truncate(row: torch.Tensor, params: Any) -> None:
         row[order[gone]] = -torch.inf
 
 
-def _for_tokens(scheme: Any) -> TokenScheme:
-    if not isinstance(scheme, TokenScheme):
+def _for_tokens(scheme: Any) -> TextScheme:
+    if not isinstance(scheme, TextScheme):
         raise ParameterError(f"texts are marked by a scheme for tokens, such as llm.gumbel: {scheme}")
     return scheme

@@ -87,15 +87,15 @@ class ItsParameters(AlignmentParameters):
     """Parameters of `llm.its`.
 
     Attributes:
-        gap: Cost of a token or a row without a partner as a share of the vocabulary, above 0 and below 8.
+        gap: Cost of a token or a row without a partner as a share of the vocabulary, from 1e-6 to 8.
     """
 
     gap: float = 0.4
 
     def __post_init__(self) -> None:
         AlignmentParameters.__post_init__(self)
-        if self.gap <= 0:
-            raise ParameterError(f"gap must be a number between 0 and 8, not {self.gap!r}")
+        if self.gap < 1e-6:
+            raise ParameterError(f"gap must be a number from 1e-6 to 8, not {self.gap!r}")
 
 
 class Blocks(NamedTuple):

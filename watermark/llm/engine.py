@@ -363,12 +363,14 @@ class TokenScheme(TextScheme):
         found = []
         for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
             units = values[first:last][counts[first:last]]
-            log_p, score, details = self._tail(units)
-            log10_p = min(0.0, log_p / LN10)
-            ok = log10_p <= MAX_LOG10_P_OF_PAYLOAD
-            details = {"token_scores": shown[first:last], **details}
-            found.append(Detection(self.name, key_id, log10_p, score, len(units), b"" if ok else None, ok, details))
+            found.append(self._verdict(key_id, self._tail(units), len(units), shown[first:last]))
         return found
+
+    def _verdict(self, key_id: str, tail: Tail, n: int, token_scores: NDArray[np.float32]) -> Detection:
+        log10_p = min(0.0, tail[0] / LN10)
+        ok = log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        details = {"token_scores": token_scores, **tail[2]}
+        return Detection(self.name, key_id, log10_p, tail[1], n, b"" if ok else None, ok, details)
 
 
 class Generation:
@@ -413,14 +415,12 @@ class Generation:
         contexts = _contexts(context_ids, len(matrix))
         slots = self._lines(rows, len(matrix))
         lengths = contexts.end - contexts.begin
-        for line, slot in enumerate(slots):
-            if slot.prompt is None:
-                slot.prompt = int(lengths[line])
-            elif slot.prompt > lengths[line]:
+        prompts = [n if s.prompt is None else s.prompt for s, n in zip(slots, lengths.tolist(), strict=True)]
+        for line, prompt in enumerate(prompts):
+            if prompt > lengths[line]:
                 raise MediaError(f"the context of line {line} is shorter than its prompt: reset(row) starts a new text")
         if not self._scheme.sees_prompt:
-            prompts = np.array([slot.prompt for slot in slots], np.int64)
-            contexts = Texts(contexts.tokens, contexts.begin + prompts, contexts.end)
+            contexts = Texts(contexts.tokens, contexts.begin + np.array(prompts), contexts.end)
         vocabulary = self._scheme.parameters.vocab_size
         listed = _candidates(candidates, matrix, vocabulary)
         work = matrix if listed is not ALL_COLUMNS else matrix[:, :vocabulary]
@@ -430,6 +430,8 @@ class Generation:
             work[:] = to_device(target, work) if is_cuda(work) and isinstance(target, np.ndarray) else target
         if listed is ALL_COLUMNS and matrix.shape[1] > vocabulary and self._scheme.samples:
             matrix[:, vocabulary:] = -np.inf
+        for slot, prompt in zip(slots, prompts, strict=True):
+            slot.prompt = prompt
         return logits
 
     def reset(self, row: int, payload: bytes | None = None) -> None:
@@ -444,8 +446,9 @@ class Generation:
             PayloadError: The message does not fit.
         """
         row = whole(row, "row", 0, _MAX_SLOTS - 1)
-        self._grow(row + 1)
-        self._slots[row] = self._fresh_slot(row, None if payload is None else (payload, self._scheme._message(payload)))
+        fresh = self._fresh_slot(row, None if payload is None else (payload, self._scheme._message(payload)))
+        self._grow(row)
+        self._slots[row : row + 1] = [fresh]
 
     def reorder(self, rows: Any) -> None:
         """Slot i takes a copy of slot rows[i], as when beams are picked.
@@ -453,16 +456,14 @@ class Generation:
         Raises:
             ParameterError: `rows` are no slots.
         """
-        chosen = [
-            whole(row, "each row", 0, max(0, len(self._slots) - 1)) for row in np.asarray(rows).reshape(-1).tolist()
-        ]
+        chosen = [whole(row, "each row", 0, len(self._slots) - 1) for row in _listed(rows)]
         self._slots[: len(chosen)] = [self._slots[row].copy(self._stream()) for row in chosen]
 
     def _lines(self, rows: Any, lines: int) -> list[Slot]:
         if rows is None:
             self._grow(lines)
             return self._slots[:lines]
-        numbers = [whole(row, "each row", 0, _MAX_SLOTS - 1) for row in np.asarray(rows).reshape(-1).tolist()]
+        numbers = [whole(row, "each row", 0, _MAX_SLOTS - 1) for row in _listed(rows)]
         if len(numbers) != lines or len(set(numbers)) != lines:
             raise ParameterError(f"rows must name {lines} different slots, one per line")
         self._grow(max(numbers, default=-1) + 1)
@@ -523,6 +524,18 @@ def _integers(values: Any) -> NDArray[np.int64] | None:
     return np.ascontiguousarray(array, np.int64) if array.size or array.ndim == 1 else array.astype(np.int64)
 
 
+def _listed(rows: Any) -> list[Any]:
+    """Numbers of slots as a list.
+
+    Raises:
+        ParameterError: They are not in one dimension.
+    """
+    numbers = _integers(rows)
+    if numbers is None or numbers.ndim != 1:
+        raise ParameterError(f"rows are numbers of slots in one dimension, not {_named(rows)}")
+    return list(numbers.tolist())
+
+
 def _named(value: Any) -> str:
     shape = getattr(value, "shape", None)
     dtype = getattr(value, "dtype", None)
@@ -575,8 +588,8 @@ def _workable(rows: Any, on_device: bool) -> Any:
 
 def _contexts(context_ids: Any, lines: int) -> Texts:
     """Contexts of the lines, one after the other."""
-    ragged = isinstance(context_ids, (list, tuple)) and bool(context_ids) and np.ndim(context_ids[0]) == 1
-    if ragged:
+    ragged = isinstance(context_ids, (list, tuple)) and bool(context_ids)
+    if ragged and all(isinstance(c, (list, tuple)) or getattr(c, "ndim", 0) == 1 for c in context_ids):
         rows = [as_tokens(context) for context in context_ids]
         texts = Texts.of(rows)
     else:
@@ -608,4 +621,6 @@ def _candidates(candidates: Any, matrix: Any, vocabulary: int) -> NDArray[np.int
         )
     if not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
         raise MediaError(f"candidates are tokens from 0 to {vocabulary - 1}")
+    if (np.diff(np.sort(ids, axis=1), axis=1) == 0).any():
+        raise MediaError("candidates name a token twice")
     return ids

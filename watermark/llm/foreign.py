@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.errors import InvalidKeyError
+from watermark.errors import InvalidKeyError, ParameterError
 from watermark.llm.keys import EngineKey
 from watermark.ops import foreign
+from watermark.ops.token import Texts, repeated
+from watermark.stats import log_repeated_tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watermark.key import Key
-    from watermark.ops.token import Texts
 
 
 def numbers_of(key: Key, label: str, count: int) -> Sequence[int]:
@@ -152,6 +153,23 @@ class SynthIdFunction:
         self.width = width
         self._table = foreign.SynthIdTable(keys, table_size, table_seed)
         self.rate = self._table.rate
+        if not 0 < self.rate < 1:
+            raise ParameterError(f"all {table_size} coins of this seed fall on one side: take a larger table")
+
+    def is_new(self, texts: Texts) -> NDArray[np.bool_]:
+        """Whether the context of each text is new to it; what is missing at its start counts as 0."""
+        nothing = np.zeros(self.width, np.int64)
+        return ~repeated(Texts.of([np.concatenate([nothing, texts[i]]) for i in range(len(texts))]), self.width)
+
+    def log_tail(self, entries: NDArray[np.int64], won: int, layers: int) -> float:
+        """How probable it is over the keys that a text wins so often: ln P, exact for any text.
+
+        Args:
+            entries: Entries of the table that its tokens come to, each once.
+            won: Coins that fell on 1, over all layers.
+            layers: Number of layers.
+        """
+        return log_repeated_tail(self._table.law(entries), layers, won) if len(entries) else 0.0
 
     def states(self, texts: Texts) -> NDArray[np.int64]:
         """What the contexts at the ends of the texts come to: int64 of shape (texts,)."""
@@ -176,7 +194,7 @@ class SynthIdFunction:
             return np.stack([self._table.vocabulary(state, columns) for state in states.tolist()])
         return np.ascontiguousarray(self._table.g_values(states[:, None], candidates).transpose(1, 0, 2))
 
-    def read(self, texts: Texts) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def read(self, texts: Texts) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
         """How many layers each token of finished texts won, and whether it counts: where its context first occurs.
 
         Tokens that come to one entry of the table share all g-values, and the first counts.
@@ -185,7 +203,7 @@ class SynthIdFunction:
             texts: The texts.
 
         Returns:
-            int64 and bool of shape (tokens,).
+            int64, bool and int64 of shape (tokens,); the last are their entries.
         """
         tokens, place = texts.tokens, _places(texts)
         windows = np.zeros((len(tokens), self.width), np.int64)
@@ -195,11 +213,11 @@ class SynthIdFunction:
         hashes = foreign.context_hash(windows)
         owner = np.searchsorted(texts.end, np.arange(len(tokens)), side="right")
         new = np.sort(_first_of(np.stack([owner, hashes], axis=1)))
-        entries = np.stack([owner[new], self._table.entries(hashes[new], tokens[new])], axis=1)
+        entries = self._table.entries(hashes, tokens)
         counts = np.zeros(len(tokens), np.bool_)
-        counts[new[_first_of(entries)]] = True
+        counts[new[_first_of(np.stack([owner[new], entries[new]], axis=1))]] = True
         won = np.bitwise_count(self._table.g_values(hashes, tokens)).sum(axis=0, dtype=np.int64)
-        return won, counts
+        return won, counts, entries
 
 
 def _row(candidates: NDArray[np.int64], row: int) -> NDArray[np.int64] | None:

@@ -42,7 +42,7 @@ class UnigramParameters(TokenParameters):
         gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw"
             and seeding "self".
         delta: What is added to the logits of green tokens, above 0.
-        hard: Red tokens are excluded instead.
+        hard: Red tokens are excluded instead, unless there is no other.
         prf: Function of tokens.
     """
 
@@ -68,7 +68,7 @@ class GreenListParameters(UnigramParameters):
         gamma: Share of the vocabulary that is green, between 0 and 1; taken to the nearest of 256 steps, but for "sbw"
             and seeding "self".
         delta: What is added to the logits of green tokens, above 0.
-        hard: Red tokens are excluded instead.
+        hard: Red tokens are excluded instead, unless there is no other.
         prf: Function of tokens. With "hf-kgw", that of transformers on the CPU, contexts reach into the prompt,
             seeding is "left" (by the last token alone, but not before `width` tokens) or "self", and lists are not
             hard.
@@ -146,7 +146,7 @@ class GreenList(TokenScheme):
         if self.parameters.prf == HF_KGW:  # no words, but lists
             return 0, self.parameters.green_tokens / self.parameters.vocab_size
         if self.parameters.prf == "sbw":  # 31 bits, moved up by one
-            below = int(gamma * _SBW_STEPS)
+            below = max(1, int(gamma * _SBW_STEPS))
             return below << 1, below / 2**31
         steps = 2**8 if self._tables[0].octets else 2**32
         below = min(steps - 1, max(1, round(gamma * steps)))
@@ -167,6 +167,8 @@ class GreenList(TokenScheme):
         """Logarithm to base 2 of the best known attack on the secret of these parameters."""
         if self.parameters.prf == HF_KGW and self.parameters.seeding == "left":
             return 32  # of a seed, torch's generator uses no more
+        if self.parameters.prf == "sbw" and getattr(self.parameters, "seeding", "") == "self":
+            return 36  # products of hashes that end in zeros drop as many bits of the key
         return super().security_bits
 
     def _mark(self, step: Step) -> None:
@@ -177,8 +179,14 @@ class GreenList(TokenScheme):
         if function.seeding == Seeding.SELF:
             settings = {"hard": parameters.hard, "top": parameters.top, "candidates": step.candidates}
             bias_self(function, step.texts, step.logits, below, parameters.delta, **settings)
+        elif not parameters.hard:
+            step.bias(function, below, parameters.delta)
         else:
-            step.bias(function, below, parameters.delta, hard=parameters.hard)
+            before = step.logits + 0  # a row without a green token to choose stays as it is
+            step.bias(function, below, parameters.delta, hard=True)
+            for row in range(len(step.slots)):
+                if not (step.logits[row] > -np.inf).any():
+                    step.logits[row] = before[row]
 
     def _score(self, tables: Function | KgwFunction, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         if isinstance(tables, KgwFunction):

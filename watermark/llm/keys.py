@@ -67,15 +67,15 @@ class EngineKey(Key):
 def function_key(key: Key, label: str) -> NDArray[np.uint32]:
     """Key of a function of tokens: uint32 of shape (8,), little endian.
 
-    A `Key` is expanded by HKDF for the label; an `EngineKey` gives its numbers, 64 bits each.
+    A `Key` is expanded by HKDF for the label; an `EngineKey` gives its number, 64 bits.
 
     Raises:
-        InvalidKeyError: An `EngineKey` of more than four numbers.
+        InvalidKeyError: An `EngineKey` of several numbers.
     """
     if not isinstance(key, EngineKey):
         return key.derive(label).words(8)
-    if len(key.numbers) > 4:
+    if len(key.numbers) > 1:
         raise InvalidKeyError(f"this scheme has a key of one number, and the engine's has {len(key.numbers)}")
     words = np.zeros(4, "<u8")
-    words[: len(key.numbers)] = [number % 2**64 for number in key.numbers]
+    words[0] = key.numbers[0] % 2**64
     return words.view("<u4").astype(np.uint32)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark._values import whole
+from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
 from watermark.llm.foreign import SynthIdFunction, numbers_of
 from watermark.ops.token import tournament
@@ -18,6 +19,7 @@ from watermark.stats import log_binomial_tail
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from watermark.detection import Detection
     from watermark.key import Key
     from watermark.ops.token import Function, Texts
 
@@ -33,7 +35,8 @@ class SynthIdParameters(TokenParameters):
         depth: Layers of the tournament, 1 to 32; with prf "hf-synthid" to 64.
         width: Tokens of a context, 1 to 64.
         prf: Function of tokens: vLLM's, the secure "chacha8-v1", or "hf-synthid", that of transformers.
-        table_size: Coins of "hf-synthid", 1 to 2^24; without use for the others.
+        table_size: Coins of "hf-synthid", a power of two up to 2^24; without use for the others. (With other sizes,
+            whoever knows the table finds texts whose tokens share their coins.)
         table_seed: Their seed.
     """
 
@@ -48,7 +51,9 @@ class SynthIdParameters(TokenParameters):
         prf_name(self.prf, (*CONTEXT_PRFS, HF_SYNTHID))
         object.__setattr__(self, "depth", whole(self.depth, "depth", 1, 64 if self.prf == HF_SYNTHID else 32))
         object.__setattr__(self, "width", whole(self.width, "width", 1, 64))
-        object.__setattr__(self, "table_size", whole(self.table_size, "table_size", 1, 1 << 24))
+        object.__setattr__(self, "table_size", whole(self.table_size, "table_size", 2, 1 << 24))
+        if self.table_size & self.table_size - 1:
+            raise ParameterError(f"table_size must be a power of two for p-values to hold, not {self.table_size}")
         object.__setattr__(self, "table_seed", whole(self.table_seed, "table_seed", -(2**63), 2**64 - 1))
 
 
@@ -80,8 +85,8 @@ class SynthId(TokenScheme):
         """Logarithm to base 2 of the best known attack on the secret of these parameters."""
         if self.parameters.prf != HF_SYNTHID:
             return super().security_bits
-        size = self.parameters.table_size  # of a power of two, keys count modulo it; layers are found one by one
-        return math.ceil(math.log2(self.parameters.depth * (2**64 if size & size - 1 else size)))
+        # Keys count modulo the size of the table, and layers are found one by one.
+        return math.ceil(math.log2(self.parameters.depth * self.parameters.table_size))
 
     def _bind(self, key: Key) -> Any:
         parameters = self.parameters
@@ -92,21 +97,32 @@ class SynthId(TokenScheme):
 
     def _mark(self, step: Step) -> None:
         function, depth = self._tables[0], self.parameters.depth
-        new = step.is_new(function.width)
         if isinstance(function, SynthIdFunction):
+            new = function.is_new(step.texts)
             step.reshape(function, lambda words, logits: tournament(words[:, 0], depth, logits), new)
         else:
-            step.tournament(function, depth, new)
+            step.tournament(function, depth, step.is_new(function.width))
 
-    def _score(self, tables: Function | SynthIdFunction, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        if isinstance(tables, SynthIdFunction):
-            won, counts = tables.read(texts)
-            return won.astype(np.float64), counts
+    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+        if not isinstance(tables, SynthIdFunction):
+            return super()._read(tables, texts, begin, key_id)
+        # One table of coins is behind all units, so that they are not independent: their own law is computed.
+        depth, rate = self.parameters.depth, tables.rate
+        won, counts, entries = tables.read(texts)
+        shown = np.where(counts, won, np.nan).astype(np.float32)
+        found = []
+        for first, last in zip(texts.begin.tolist(), texts.end.tolist(), strict=True):
+            units = first + np.flatnonzero(counts[first:last])
+            total, trials = int(won[units].sum()), len(units) * depth
+            score = (total - rate * trials) / math.sqrt(max(trials, 1) * rate * (1 - rate))
+            log_p = tables.log_tail(entries[units], total, depth)
+            found.append(self._verdict(key_id, (log_p, score, {}), len(units), shown[first:last]))
+        return found
+
+    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         words, counts = tables.read(texts, by_context=True)
         return np.bitwise_count(words & np.uint32(2**self.parameters.depth - 1)).astype(np.float64), counts
 
     def _tail(self, units: NDArray[np.float64]) -> Tail:
         won, trials = int(units.sum()), len(units) * self.parameters.depth
-        rate = self._tables[0].rate if self.parameters.prf == HF_SYNTHID else 0.5
-        score = (won - rate * trials) / math.sqrt(max(trials, 1) * rate * (1 - rate))
-        return log_binomial_tail(won, trials, rate), score, {}
+        return log_binomial_tail(won, trials, 0.5), (2 * won - trials) / math.sqrt(max(trials, 1)), {}

@@ -240,7 +240,7 @@ class SynthIdTable:
             raise ParameterError(f"a SynthID mark has 1 to 64 keys, not {len(keys)}")
         if not 1 <= size <= 2**24:
             raise ParameterError(f"the table of coins has 1 to 2^24 entries, not {size}")
-        self._keys = np.array(keys, np.int64)
+        self._keys = np.array([key % 2**64 for key in keys], np.uint64).view(np.int64)
         self._coins = twister_words(seed, size) & np.uint32(1)
         self.rate = float(self._coins.mean())
         self.words = None if size & size - 1 else self._words(np.arange(size))
@@ -278,6 +278,20 @@ class SynthIdTable:
         """What the g-values of tokens in contexts depend on: int64, entries of `words` where there are such."""
         places: NDArray[np.int64] = hashes + tokens
         return places if self.words is None else places & (self.words.shape[1] - 1)
+
+    def law(self, entries: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How many of these entries win in one layer, over its key: a key turns the table, to any place alike.
+
+        Args:
+            entries: As `entries` returns them, of a table whose size is a power of two.
+
+        Returns:
+            Probabilities of 0 to len(entries): float64 of shape (len(entries) + 1,).
+        """
+        size = self._coins.size
+        asked = np.bincount(_congruential(_congruential(entries)) & (size - 1), minlength=size)
+        wins = np.fft.irfft(np.fft.rfft(self._coins.astype(np.float64)) * np.conj(np.fft.rfft(asked)), size)
+        return np.bincount(np.rint(wins).astype(np.int64), minlength=len(entries) + 1) / size
 
     def _words(self, places: NDArray[np.int64]) -> NDArray[np.uint32]:
         hashed = _congruential(places)

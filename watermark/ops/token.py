@@ -316,7 +316,7 @@ def tournament(words: NDArray[np.uint32], depth: int, logits: Any) -> NDArray[np
         words: Bit l % 32 of word (row, l // 32, column) is g of layer l: uint32 of shape
             (rows, planes, columns or more).
         depth: Number of layers, 1 to 64.
-        logits: float32 of shape (rows, columns); becomes log-probabilities.
+        logits: float32 of shape (rows, columns); rows keep the sum of their exponentials.
 
     Returns:
         bool of shape (rows,): False where a row was left alone, as in `gumbel_columns`.
@@ -491,14 +491,15 @@ def gumbel_column_reference(words: NDArray[np.uint32], logits: NDArray[np.float3
 
 
 def tournament_reference(words: NDArray[np.uint32], depth: int, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The log-probabilities that `tournament` gives: one row, words of shape (planes, columns)."""
+    """The logits that `tournament` gives: one row, words of shape (planes, columns)."""
     p = np.exp(logits.astype(np.float64) - logits.max())
-    p /= p.sum()
+    total = p.sum()
+    p /= total
     for layer in range(depth):
         g = words[layer // 32] >> np.uint32(layer % 32) & np.uint32(1)
         p = p * (1 + g - (g * p).sum())
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(p))
+        return np.asarray(np.log(p * total) + logits.max())
 
 
 def reweight_reference(words: NDArray[np.uint32], alpha: float, logits: NDArray[np.float32]) -> NDArray[np.float64]:

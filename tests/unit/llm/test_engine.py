@@ -109,6 +109,37 @@ def test_padded_vocabularies(key):
         assert np.array_equal(row[VOCABULARY:], before[VOCABULARY:] if rest is None else np.full(28, rest))
 
 
+def test_padding_is_not_favoured(key):
+    """Marked columns keep their scale beside those that pad the vocabulary."""
+    for name in ("llm.greenlist", "llm.synthid", "llm.unbiased", "llm.dipmark", "llm.prc"):
+        row = np.zeros(VOCABULARY + 28, np.float32)
+        row[:VOCABULARY] = 10 + logits(VOCABULARY)
+        load(key, name).start(rng=1).apply([1], row)
+        assert row[:VOCABULARY].max() > 9
+
+
+def test_a_hard_list_leaves_something(key):
+    row = np.full((200, 3), 1, np.float32)
+    load(key, hard=True).start().apply([[1]] * 200, row, candidates=[4, 5, 6])
+    assert (row > -np.inf).any(axis=1).all()
+
+
+def test_what_failed_leaves_the_slot(key):
+    generation = load(key, "llm.gumbel").start()
+    with pytest.raises(MediaError):
+        generation.apply([1, 2, 3], np.full(VOCABULARY, np.nan, np.float32))
+    generation.apply([1], logits(VOCABULARY))
+    with pytest.raises(MediaError, match="twice"):
+        generation.apply([1], logits(3), candidates=[5, 5, 7])
+    for use in (
+        lambda: load(key).start().reorder([0]),
+        lambda: generation.reorder([[0], [0, 1]]),
+        lambda: generation.apply([[1]], logits(1, VOCABULARY), rows=[[0], [1, 2]]),
+    ):
+        with pytest.raises(ParameterError):
+            use()
+
+
 @pytest.mark.parametrize("name", ["llm.greenlist", "llm.unigram", "llm.gumbel", "llm.synthid", "llm.dipmark"])
 def test_candidates_are_columns(key, name):
     scheme = load(key, name)
@@ -331,7 +362,7 @@ def test_bad_parameters(key, name, parameters):
 class TestEngineKey:
     def test_numbers_are_used_as_they_are(self):
         assert function_key(EngineKey([42]), "any").tolist() == [42, 0, 0, 0, 0, 0, 0, 0]
-        assert function_key(EngineKey([2**64 - 1, 2**32]), "any").tolist() == [2**32 - 1] * 2 + [0, 1, 0, 0, 0, 0]
+        assert function_key(EngineKey([2**64 - 1]), "any").tolist() == [2**32 - 1] * 2 + [0] * 6
         assert function_key(EngineKey([-1]), "any")[:2].tolist() == [2**32 - 1] * 2
 
     def test_a_key_is_expanded(self, key):
@@ -360,7 +391,7 @@ class TestEngineKey:
 
     def test_too_many_numbers(self):
         with pytest.raises(InvalidKeyError, match="one number"):
-            load(EngineKey(range(5)), "llm.gumbel").detect([1])
+            load(EngineKey([3, 1]), "llm.gumbel").detect([1])
 
 
 def test_the_secure_function_has_the_whole_key(key):

@@ -10,7 +10,7 @@ from watermark.errors import InvalidKeyError, ParameterError
 from watermark.llm.keys import EngineKey
 from watermark.ops import foreign
 from watermark.reference import SyntheticLanguage
-from watermark.stats import log_binomial_tail
+from watermark.stats import log_binomial_tail, log_repeated_tail
 
 VOCAB = 512
 LANGUAGE = SyntheticLanguage(VOCAB, 4.0)
@@ -113,10 +113,30 @@ def test_each_entry_of_the_table_counts_once():
 
 
 def test_the_rate_is_that_of_the_coins():
-    scheme = synthid(table_size=7, table_seed=5, keys=[3])
-    coins = foreign.twister_words(5, 7) & 1
+    scheme = synthid(table_size=8, table_seed=3, keys=[3])
+    coins = foreign.twister_words(3, 8) & 1
     assert scheme._tables[0].rate == coins.mean()
     assert scheme._tables[0].rate != 0.5
+
+
+def test_the_law_of_a_shared_table():
+    """A text whose entries follow the coins' strongest wave has a wider law than independent coins: 400 fresh keys."""
+    size = 256
+    coins = (foreign.twister_words(0, size) & 1).astype(float)
+    wave = int(np.argmax(np.abs(np.fft.rfft(coins - coins.mean()))[1:])) + 1
+    places = np.argsort(-np.cos(2 * np.pi * wave * np.arange(size) / size))[:100]  # what x -> a^2 x turns entries into
+    back = pow(pow(6364136223846793005, 2, size), -1, size)
+    entries = places * back % size
+    rng, trials = np.random.default_rng(5), 400
+    won, tails = [], []
+    for _ in range(trials):
+        table = foreign.SynthIdTable(rng.integers(0, 2**63, 4).tolist(), size, 0)
+        won.append(int(np.bitwise_count(table.words[0, entries]).sum()))
+        tails.append(np.exp(log_repeated_tail(table.law(entries), 4, won[-1])))
+    spread = 4 * 100 * coins.mean() * (1 - coins.mean())
+    assert np.var(won) > 2 * spread
+    for rate, limit in ((0.5, 231), (0.1, 60), (0.01, 11)):  # 99.9 % quantiles of the binomial
+        assert (np.array(tails) <= rate).sum() <= limit
 
 
 @pytest.mark.slow
@@ -155,7 +175,6 @@ def test_security_is_that_of_the_engine(key):
     assert green().security_bits == 32
     assert green(seeding="self").security_bits == 64
     assert synthid().security_bits == 21  # thirty keys, each modulo 65536, found one by one
-    assert synthid(table_size=1000).security_bits == 69
 
 
 def test_bad_settings_are_refused(key):
@@ -166,7 +185,7 @@ def test_bad_settings_are_refused(key):
         watermark.load("llm.unigram", key, vocab_size=VOCAB, prf="hf-kgw")
     with pytest.raises(ParameterError, match="depth"):
         watermark.load("llm.synthid", key, vocab_size=VOCAB, depth=33)
-    for wrong in ({"table_size": 0}, {"table_size": 2**25}, {"table_seed": 2**64}):
+    for wrong in ({"table_size": 0}, {"table_size": 2**25}, {"table_size": 1000}, {"table_seed": 2**64}):
         with pytest.raises(ParameterError, match="table_"):
             synthid(**wrong)
     with pytest.raises(InvalidKeyError, match="30 numbers"):
