@@ -32,7 +32,7 @@ from watermark.key import Key, Keyring
 from watermark.scheme import FixedKey, Scheme, SchemeInfo, load, schemes
 
 if TYPE_CHECKING:
-    from watermark import cuda, media, reference
+    from watermark import attacks, cuda, media, reference
 
 __version__ = "0.1.0"
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "ThresholdError",
     "WatermarkError",
     "WatermarkWarning",
+    "attacks",
     "combine",
     "cuda",
     "load",
@@ -67,7 +68,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("cuda", "media", "reference"):
+    if name in ("attacks", "cuda", "media", "reference"):
         return import_module(f"watermark.{name}")
     raise AttributeError(f"module 'watermark' has no attribute '{name}'")
 

@@ -49,7 +49,10 @@ scheme.detect(scheme.sample(b"x"))
 def test_no_extra_comes_along():
     extras = {"torch", "nltk", "typer", "rich", "transformers", "diffusers", "scipy", "skimage", "av"}
     assert (
-        not modules_after("import watermark; watermark.schemes(); watermark.media; watermark.cuda.why_not()") & extras
+        not modules_after(
+            "import watermark; watermark.schemes(); watermark.media; watermark.attacks; watermark.cuda.why_not()"
+        )
+        & extras
     )
 
 
