@@ -2,7 +2,7 @@
 
 Texts come from `watermark.reference.SyntheticLanguage`, whose next token always has the same entropy::
 
-    python benchmarks/tokens.py --seed 1                  # power at 50 to 800 tokens, 1 to 4 nats, and divergence
+    python benchmarks/tokens.py --seed 1                  # power at 25 to 400 tokens, 1 to 4 nats, and divergence
     python benchmarks/tokens.py --seed 1 --distortion     # next-token frequencies over 10^6 keys
 
 Every text has a key of its own group (`--keys` groups). Power is the share of texts with p <= 1e-5, with its
@@ -28,7 +28,7 @@ import watermark
 from watermark.reference import SyntheticLanguage
 
 FPR = 1e-5
-LENGTHS = (25, 50, 100, 200, 400, 800)
+LENGTHS = (25, 50, 100, 200, 400)
 ENTROPIES = (1.0, 2.0, 4.0)
 SCHEMES: dict[str, dict[str, Any]] = {
     "llm.greenlist": {},
@@ -214,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--keys", type=int, default=20)
-    parser.add_argument("--texts", type=int, default=400, help="texts per point")
+    parser.add_argument("--texts", type=int, default=200, help="texts per point")
     parser.add_argument("--distortion", action="store_true")
     parser.add_argument("--draws", type=int, default=1_000_000, help="next tokens, with --distortion")
     parser.add_argument("--out", help="where to write the record")
