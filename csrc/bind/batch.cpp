@@ -3,38 +3,22 @@
 #include "bind/batch.hpp"
 
 #include <cmath>
-#include <initializer_list>
 
-#include "bind/tensor.hpp"
+#include "bind/device.hpp"
 #include "cuda/batch.hpp"
-#ifndef WM_EMULATED
-#include "cuda/latent.hpp"
-#endif
 
 namespace watermark {
 namespace {
 
 namespace kernels = watermark::WM_ISA;
-
-#ifdef WM_EMULATED
-constexpr int device_type = kDLCPU;
-struct OnDevice {
-  explicit OnDevice(int) {}
-};
-#else
-constexpr int device_type = kDLCUDA;
-using gpu::OnDevice;
-#endif
+using kernels::device_type;
+using kernels::OnDevice;
+using kernels::same_device;
 
 // C-contiguous, in the memory that the kernels work on.
 template <class T, int N>
 View<T, N> on_device(const Tensor& tensor) {
   return tensor.dense<T, N>(device_type);
-}
-
-void same_device(const Tensor& first, std::initializer_list<const Tensor*> others) {
-  for (const Tensor* other : others)
-    if (first.device() != other->device()) other->fail<py::value_error>("is on another device");
 }
 
 template <class T>

@@ -1,33 +1,17 @@
 // Bindings of the kernels for rows of logits on a device: checks tensors, starts the kernels on the tensors' stream. Compiled
 // twice, as batch.cpp is.
-#include <initializer_list>
 
 #include "bind/batch.hpp"
-#include "bind/tensor.hpp"
+#include "bind/device.hpp"
 #include "cuda/token.hpp"
-#ifndef WM_EMULATED
-#include "cuda/latent.hpp"
-#endif
 
 namespace watermark {
 namespace {
 
 namespace kernels = watermark::WM_ISA;
-
-#ifdef WM_EMULATED
-constexpr int device_type = kDLCPU;
-struct OnDevice {
-  explicit OnDevice(int) {}
-};
-#else
-constexpr int device_type = kDLCUDA;
-using gpu::OnDevice;
-#endif
-
-void same_device(const Tensor& first, std::initializer_list<const Tensor*> others) {
-  for (const Tensor* other : others)
-    if (first.device() != other->device()) other->fail<py::value_error>("is on another device");
-}
+using kernels::device_type;
+using kernels::OnDevice;
+using kernels::same_device;
 
 // Keys stay in host memory: they travel with the launch.
 kernels::TokenKey key_of(int prf, py::handle key) {

@@ -130,6 +130,19 @@ static inline void bias_row_colours(const TokenKey& key, const State& s, const C
   }
 }
 
+// Puts entry i of a heap of columns in its place among those below it; before(a, b): a lies nearer to the root than b.
+template <class Before>
+static inline void sink(int64_t* columns, int64_t size, int64_t i, Before before) {
+  for (;;) {
+    int64_t first = i;
+    for (int64_t child = 2 * i + 1; child <= 2 * i + 2 && child < size; ++child)
+      if (before(columns[child], columns[first])) first = child;
+    if (first == i) return;
+    const int64_t swap = columns[i];
+    columns[i] = columns[first], columns[first] = swap, i = first;
+  }
+}
+
 // The `most` columns with the highest logits, earlier ones first among equals. `columns` is a heap whose root is the least.
 struct Highest {
   const float* logits;
@@ -138,16 +151,6 @@ struct Highest {
 
   WM_INLINE bool before(int64_t a, int64_t b) const {  // a is let go before b
     return logits[a] < logits[b] || (logits[a] == logits[b] && a > b);
-  }
-  WM_INLINE void sink(int64_t i) {
-    for (;;) {
-      int64_t least = i;
-      for (int64_t child = 2 * i + 1; child <= 2 * i + 2 && child < size; ++child)
-        if (before(columns[child], columns[least])) least = child;
-      if (least == i) return;
-      const int64_t swap = columns[i];
-      columns[i] = columns[least], columns[least] = swap, i = least;
-    }
   }
   WM_INLINE void offer(int64_t column) {
     if (size < most) {
@@ -159,7 +162,7 @@ struct Highest {
       }
     } else if (before(columns[0], column)) {
       columns[0] = column;
-      sink(0);
+      sink(columns, size, 0, [this](int64_t a, int64_t b) { return before(a, b); });
     }
   }
 };
@@ -407,22 +410,12 @@ static inline void logarithms(const float* p, int64_t count, float top, float* l
 
 // Columns in the order of their words, then of their numbers.
 static inline void sort_columns(const uint32_t* words, int64_t* columns, int64_t count) {
-  const auto before = [&](int64_t a, int64_t b) { return words[a] < words[b] || (words[a] == words[b] && a < b); };
-  const auto sink = [&](int64_t i, int64_t end) {
-    for (;;) {
-      int64_t last = i;
-      for (int64_t child = 2 * i + 1; child <= 2 * i + 2 && child < end; ++child)
-        if (before(columns[last], columns[child])) last = child;
-      if (last == i) return;
-      const int64_t swap = columns[i];
-      columns[i] = columns[last], columns[last] = swap, i = last;
-    }
-  };
-  for (int64_t i = count / 2 - 1; i >= 0; --i) sink(i, count);
+  const auto after = [&](int64_t a, int64_t b) { return words[a] > words[b] || (words[a] == words[b] && a > b); };
+  for (int64_t i = count / 2 - 1; i >= 0; --i) sink(columns, count, i, after);
   for (int64_t end = count - 1; end > 0; --end) {
     const int64_t swap = columns[0];
     columns[0] = columns[end], columns[end] = swap;
-    sink(0, end);
+    sink(columns, end, 0, after);
   }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from abc import abstractmethod
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,9 +45,9 @@ class ImageAttack(Attack):
         pixels = Pixels.of(media)
         return pixels.restore(_samples(self._edit(_picture_of(pixels), rng, given)))
 
+    @abstractmethod
     def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
         """Attacks a picture of mode L or RGB."""
-        raise NotImplementedError
 
 
 def _picture_of(pixels: Pixels[Any]) -> Picture:
@@ -471,48 +472,48 @@ def _divergence(down: Floats, right: Floats) -> Floats:
 # Colour and light
 
 
-class Brightness(ImageAttack):
+class _Enhancement(ImageAttack):
+    """Multiplies the distance of all samples from what one of Pillow's enhancers makes of them at factor 0."""
+
+    enhancer: ClassVar[Any]
+    factor = Span(1, 2)
+
+    def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
+        enhanced: Picture = self.enhancer(picture).enhance(self.factor)
+        return enhanced
+
+
+class Brightness(_Enhancement):
     """Multiplies all samples."""
 
     name = "image.brightness"
     source = "WAVES"
-    factor = Span(1, 2)
-
-    def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
-        return PIL.ImageEnhance.Brightness(picture).enhance(self.factor)
+    enhancer = PIL.ImageEnhance.Brightness
 
 
-class Darken(ImageAttack):
+class Darken(_Enhancement):
     """Multiplies all samples by less than 1."""
 
     name = "image.darken"
     source = "OmniSeal"
+    enhancer = PIL.ImageEnhance.Brightness
     factor = Span(1, 0.1)
 
-    def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
-        return PIL.ImageEnhance.Brightness(picture).enhance(self.factor)
 
-
-class Contrast(ImageAttack):
+class Contrast(_Enhancement):
     """Multiplies the distance of all samples from the mean grey."""
 
     name = "image.contrast"
     source = "WAVES"
-    factor = Span(1, 2)
-
-    def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
-        return PIL.ImageEnhance.Contrast(picture).enhance(self.factor)
+    enhancer = PIL.ImageEnhance.Contrast
 
 
-class Saturation(ImageAttack):
+class Saturation(_Enhancement):
     """Multiplies the distance of all colours from their grey; a grey image stays as it is."""
 
     name = "image.saturation"
     source = "OmniSeal"
-    factor = Span(1, 2)
-
-    def _edit(self, picture: Picture, rng: np.random.Generator, given: Given) -> Picture:
-        return PIL.ImageEnhance.Color(picture).enhance(self.factor)
+    enhancer = PIL.ImageEnhance.Color
 
 
 class Hue(ImageAttack):

@@ -6,6 +6,7 @@ Each keeps standard normal noise standard normal, so that a detector sees the da
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +30,9 @@ class LatentAttack(Attack):
             raise MediaError("the latent holds NaN or infinite values")
         return self._edit(media, rng).astype(media.dtype)
 
+    @abstractmethod
     def _edit(self, latent: Latent, rng: np.random.Generator) -> Latent:
-        raise NotImplementedError
+        """Attacks a latent of finite numbers."""
 
 
 def _mix(latent: Latent, noise: Latent, sigma: float) -> Latent:

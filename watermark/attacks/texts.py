@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,9 +37,9 @@ class WordAttack(Attack):
         except OverflowError as error:
             raise MediaError(f"token ids of the clean texts do not fit into {media.dtype}") from error
 
+    @abstractmethod
     def _edit(self, words: list[Any], rng: np.random.Generator, given: Given) -> list[Any]:
         """Attacks a list of words, each with the blanks around it, or of ids."""
-        raise NotImplementedError
 
 
 class TextAttack(Attack):
@@ -49,8 +50,9 @@ class TextAttack(Attack):
             raise MediaError(f"{self.name} takes a str, not {type(media).__name__}")
         return self._rewrite(media, rng)
 
+    @abstractmethod
     def _rewrite(self, text: str, rng: np.random.Generator) -> str:
-        raise NotImplementedError
+        """Attacks a text."""
 
 
 def _words(media: Any) -> list[Any]:

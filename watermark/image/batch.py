@@ -43,7 +43,7 @@ from watermark.image.perceptual import DETECTED, SEEN, SMOOTHING, detector_weigh
 from watermark.image.reading import Readings
 from watermark.media.pixels import check_range, check_tensor
 from watermark.ops import batch as ops
-from watermark.ops._native import core, is_cuda
+from watermark.ops._native import core, is_cuda, to_host
 from watermark.ops.picture import CELL
 
 if TYPE_CHECKING:
@@ -180,12 +180,12 @@ class Canvas:
 
     def measured(self) -> Iterator[tuple[float, float]]:
         """Of each picture: the pattern's strength and the evidence that it would give."""
-        numbers = (ops.to_host(values).ravel().tolist() for values in (self._strength, self._evidence))
+        numbers = (to_host(values).ravel().tolist() for values in (self._strength, self._evidence))
         return zip(*numbers, strict=True)
 
     def sampled(self, steps: tuple[int, int]) -> NDArray[Any]:
         """Every so many pixels of each picture: shape (n, rows, columns, C)."""
-        return ops.to_host(self._pixels[:, :, :: steps[0], :: steps[1]].permute(0, 2, 3, 1).contiguous())
+        return to_host(self._pixels[:, :, :: steps[0], :: steps[1]].permute(0, 2, 3, 1).contiguous())
 
     def marked(self, cycles: NDArray[np.float32], steps: Lines, gains: Sequence[float]) -> Tensor:
         """Copies with patterns, (n, 1 or 2, PERIOD), of these steps and gains; the second of two binds."""
@@ -235,7 +235,7 @@ class DeviceReadings(Readings):
         z, shift = _located(placed.flatten(0, 1), sync)
         z, shift = z.reshape(len(rows), -1), shift.reshape(len(rows), -1, 2)
         best = np.argsort(-z, axis=1, kind="stable")[:, :ALIGNED_TESTED]
-        way = np.take_along_axis(ops.to_host(strongest), best, 1)
+        way = np.take_along_axis(to_host(strongest), best, 1)
         z, shift = np.take_along_axis(z, best, 1), np.take_along_axis(shift, best[..., None], 1)
         chosen = ops.to_device(way, tiles)
         places = _flat(lines, tiles)[chosen % len(DIHEDRAL)]  # (rows, tested, lines)
@@ -342,7 +342,7 @@ class DeviceReadings(Readings):
                 y, places = self._seen([rows[i] for i in mine])
             linear, offset = (np.array(a) for a in zip(*(in_periods(candidates[i]) for i in mine), strict=True))
             sums = ops.correlate_tile(y, places, np.array([samples[i] for i in mine]), linear, offset)
-            found |= dict(zip(mine, ops.to_host(presence_scores(*sums)), strict=True))
+            found |= dict(zip(mine, to_host(presence_scores(*sums)), strict=True))
         return [found[i] for i in range(len(candidates))]
 
 
@@ -394,7 +394,7 @@ def _flat(lines: Lines, like: Tensor) -> Tensor:
 def _located(values: Tensor, sync: Sync) -> tuple[Matrix, Matrix]:
     """`Sync.align` of every row of a tensor: agreement (m,), translation (m, 2)."""
     found = ops.locate(values * ops.to_device(sync.phases.conj(), values), sync.lines, GRID)
-    power = ops.to_host((values.real**2 + values.imag**2).sum(1)).astype(np.float64)
+    power = to_host((values.real**2 + values.imag**2).sum(1)).astype(np.float64)
     return found[:, 0] / np.sqrt(power / 2 + 1e-9), found[:, 1:] / GRID
 
 
@@ -402,4 +402,4 @@ def _derotated(values: Tensor, lines: Lines, shift: Matrix) -> Turns:
     """Values (..., lines) freed of the turns of a translation (..., 2), on the host."""
     turns = ops.to_device(shift, values) @ ops.to_device(lines.T.astype(np.float64), values)
     turned = values * sys.modules["torch"].exp(2j * np.pi * turns)
-    return ops.to_host(turned).astype(np.complex64)
+    return to_host(turned).astype(np.complex64)

@@ -12,12 +12,11 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from watermark._values import whole
-from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.errors import BudgetError, MediaError, ParameterError
 from watermark.llm.engine import SECURE_PRF, Step, TextScheme, TokenParameters, number
 from watermark.ops._native import is_cuda
@@ -29,6 +28,7 @@ from watermark.stats import LN10, log_gamma_tail, log_of_draws
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from watermark.detection import Detection
     from watermark.key import Key
     from watermark.prf import Prf
 
@@ -58,11 +58,14 @@ class AlignmentParameters(TokenParameters):
     gap: float = 0.0
     block: int | None = None
     draws: int = 5000
+    _least_gap: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         TokenParameters.__post_init__(self)
         object.__setattr__(self, "key_length", whole(self.key_length, "key_length", 1, 4096))
         object.__setattr__(self, "gap", number(self.gap, "gap", -1, 8))
+        if self.gap < self._least_gap:
+            raise ParameterError(f"gap must be a number from {self._least_gap:g} to 8, not {self.gap!r}")
         if self.block is not None:
             object.__setattr__(self, "block", whole(self.block, "block", 1, _MAX_BLOCK))
         object.__setattr__(self, "draws", whole(self.draws, "draws", 99, 10**7))
@@ -76,11 +79,6 @@ class ExpParameters(AlignmentParameters):
         gap: Cost of a token or a row without a partner in nats, 0 to 8.
     """
 
-    def __post_init__(self) -> None:
-        AlignmentParameters.__post_init__(self)
-        if self.gap < 0:
-            raise ParameterError(f"gap must be a number from 0 to 8, not {self.gap!r}")
-
 
 @dataclass(frozen=True, slots=True)
 class ItsParameters(AlignmentParameters):
@@ -91,11 +89,7 @@ class ItsParameters(AlignmentParameters):
     """
 
     gap: float = 0.4
-
-    def __post_init__(self) -> None:
-        AlignmentParameters.__post_init__(self)
-        if self.gap < 1e-6:
-            raise ParameterError(f"gap must be a number from 1e-6 to 8, not {self.gap!r}")
+    _least_gap: ClassVar[float] = 1e-6
 
 
 class Blocks(NamedTuple):
@@ -181,7 +175,7 @@ class AlignmentScheme(TextScheme):
     def _verdict(self, tables: Any, text: NDArray[np.int64], key_id: str) -> Detection:
         scores = np.full(len(text), np.nan, np.float32)
         if not len(text):
-            return Detection(self.name, key_id, 0.0, 0.0, 0, details={"token_scores": scores})
+            return self._present(key_id, (0.0, 0.0, {}), 0, scores)
         p, blocks = self.parameters, self._blocks(text)
         weights, scale = _weights(type(self), p.gap, blocks.length)
         cells = self._cells(tables, blocks.kinds)
@@ -204,16 +198,14 @@ class AlignmentScheme(TextScheme):
             log_p, details["draws"] = log_of_draws(lambda draws: random_keys_reach(random, draws, *about), p.draws)
             details["edited_log10_p"] = log_p / LN10
             log_edited += log_p + math.log(p.draws + 1)
-        log_p = min(0.0, log_edited, log_unedited)
+        log_p = min(log_edited, log_unedited)
 
         first = int(blocks.starts[block])
         part = slice(first, first + blocks.length)
         rows = (int(offset) + np.arange(blocks.length)) % p.key_length
         scores[part] = heaviest_pairs(weights[cells[blocks.tokens[part]][:, rows]]) / scale
         score = least / scale / blocks.length
-        ok = log_p / LN10 <= MAX_LOG10_P_OF_PAYLOAD
-        details = {"token_scores": scores, "start": first, **details}
-        return Detection(self.name, key_id, log_p / LN10, score, len(text), b"" if ok else None, ok, details)
+        return self._present(key_id, (log_p, score, {"start": first, **details}), len(text), scores)
 
     def _blocks(self, text: NDArray[np.int64]) -> Blocks:
         p, m = self.parameters, len(text)

@@ -91,14 +91,12 @@ class Slot:
     """State of one text that is being written.
 
     Attributes:
-        payload: Its message.
-        message: What the scheme made of it.
+        message: What the scheme made of its message.
         stream: Number of its fresh randomness.
         prompt: Tokens before its first own one; None before the first step.
         private: What else the scheme keeps about it.
     """
 
-    payload: bytes | None
     message: Any
     stream: int
     prompt: int | None = None
@@ -106,7 +104,7 @@ class Slot:
 
     def copy(self, stream: int) -> Slot:
         """The same text, to go on by itself."""
-        return Slot(self.payload, self.message, stream, self.prompt, dict(self.private))
+        return Slot(self.message, stream, self.prompt, dict(self.private))
 
 
 @dataclass(slots=True)
@@ -156,13 +154,13 @@ class Step:
         Raises:
             MediaError: A row has no logits to choose from.
         """
+        if not is_cuda(self.logits):
+            return self.reshape(function, lambda words, logits: token.tournament(words, depth, logits), where)
         states = function.states(self.texts)
 
         def work(rows: NDArray[np.intp] | slice, logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
-            if is_cuda(logits):
-                found = batch_token.words(function, states[rows], logits.shape[1], logits, listed)
-                return batch_token.tournament(found, depth, logits)
-            return token.tournament(function.words(states[rows], logits.shape[1], listed)[:, None], depth, logits)
+            words = batch_token.words(function, states[rows], logits.shape[1], logits, listed)
+            return batch_token.tournament(words, depth, logits)
 
         self._on_rows(where, work)
 
@@ -321,6 +319,14 @@ class TextScheme(Scheme):
     def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
         """One key's verdicts on texts whose prompts have these lengths."""
 
+    def _present(self, key_id: str, tail: Tail, n: int, token_scores: NDArray[np.float32]) -> Detection:
+        """The verdict of a mark that carries its presence only."""
+        log_p, score, details = tail
+        log10_p = min(0.0, log_p / LN10)
+        ok = log10_p <= MAX_LOG10_P_OF_PAYLOAD
+        details = {"token_scores": token_scores, **details}
+        return Detection(self.name, key_id, log10_p, score, n, b"" if ok else None, ok, details)
+
 
 class TokenScheme(TextScheme):
     """A mark that scores tokens one by one, each unit of context and token once."""
@@ -363,14 +369,8 @@ class TokenScheme(TextScheme):
         found = []
         for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
             units = values[first:last][counts[first:last]]
-            found.append(self._verdict(key_id, self._tail(units), len(units), shown[first:last]))
+            found.append(self._present(key_id, self._tail(units), len(units), shown[first:last]))
         return found
-
-    def _verdict(self, key_id: str, tail: Tail, n: int, token_scores: NDArray[np.float32]) -> Detection:
-        log10_p = min(0.0, tail[0] / LN10)
-        ok = log10_p <= MAX_LOG10_P_OF_PAYLOAD
-        details = {"token_scores": token_scores, **tail[2]}
-        return Detection(self.name, key_id, log10_p, tail[1], n, b"" if ok else None, ok, details)
 
 
 class Generation:
@@ -388,7 +388,7 @@ class Generation:
         payloads: list[Any] = list(payload) if isinstance(payload, (list, tuple)) else [payload]
         self._streams = 0
         self._noise = Function(PRFS.index(SECURE_PRF), _fresh(scheme, rng).key_words, 0)
-        self._messages = [(p, scheme._message(p)) for p in payloads]
+        self._messages = [scheme._message(p) for p in payloads]
         self._slots: list[Slot] = []
 
     def apply(self, context_ids: Any, logits: Any, *, rows: Any = None, candidates: Any = None) -> Any:
@@ -397,8 +397,8 @@ class Generation:
         Args:
             context_ids: Prompt and tokens so far: (tokens,), (lines, tokens), or a list of contexts, of integers.
             logits: (columns,) or (lines, columns), float32 (on CUDA also float16 and bfloat16), at least `vocab_size`
-                columns; NumPy or a tensor. Biases
-                keep what they do not change; samplers leave 0 at the chosen token and minus infinity elsewhere.
+                columns; NumPy or a tensor. Biases keep what they do not change; samplers leave 0 at the chosen token
+                and minus infinity elsewhere.
             rows: Slot of each line; line i belongs to slot i by default.
             candidates: Tokens of the columns, (columns,) or (lines, columns), if logits hold those only.
 
@@ -446,9 +446,9 @@ class Generation:
             PayloadError: The message does not fit.
         """
         row = whole(row, "row", 0, _MAX_SLOTS - 1)
-        fresh = self._fresh_slot(row, None if payload is None else (payload, self._scheme._message(payload)))
+        message = self._message_of(row) if payload is None else self._scheme._message(payload)
         self._grow(row)
-        self._slots[row : row + 1] = [fresh]
+        self._slots[row : row + 1] = [Slot(message, self._stream())]
 
     def reorder(self, rows: Any) -> None:
         """Slot i takes a copy of slot rows[i], as when beams are picked.
@@ -471,14 +471,12 @@ class Generation:
 
     def _grow(self, slots: int) -> None:
         while len(self._slots) < slots:
-            self._slots.append(self._fresh_slot(len(self._slots), None))
+            self._slots.append(Slot(self._message_of(len(self._slots)), self._stream()))
 
-    def _fresh_slot(self, row: int, given: tuple[bytes | None, Any] | None) -> Slot:
-        if given is None:
-            if self._several and row >= len(self._messages):
-                raise PayloadError(f"slot {row} has no message: {len(self._messages)} were given")
-            given = self._messages[row if self._several else 0]
-        return Slot(given[0], given[1], self._stream())
+    def _message_of(self, row: int) -> Any:
+        if self._several and row >= len(self._messages):
+            raise PayloadError(f"slot {row} has no message: {len(self._messages)} were given")
+        return self._messages[row if self._several else 0]
 
     def _stream(self) -> int:
         self._streams += 1

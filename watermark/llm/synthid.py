@@ -116,7 +116,7 @@ class SynthId(TokenScheme):
             total, trials = int(won[units].sum()), len(units) * depth
             score = (total - rate * trials) / math.sqrt(max(trials, 1) * rate * (1 - rate))
             log_p = tables.log_tail(entries[units], total, depth)
-            found.append(self._verdict(key_id, (log_p, score, {}), len(units), shown[first:last]))
+            found.append(self._present(key_id, (log_p, score, {}), len(units), shown[first:last]))
         return found
 
     def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from watermark.ops import lattice
-from watermark.ops._native import core, is_cuda, on_cuda
+from watermark.ops._native import core, is_cuda, on_cuda, to_host
 from watermark.ops.picture import CELL, PART, REGION, gaussian_taps, reduced_shape, taper_window
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Tensor = Any
 _SCALES_AT_ONCE = 4
 
 
-def _call(name: str, first: Tensor, *rest: Any) -> None:
+def launch(name: str, first: Tensor, *rest: Any) -> None:
     """Runs a kernel where its first argument lies."""
     if is_cuda(first):
         on_cuda(f"batch_{name}", first, *rest)
@@ -47,12 +47,6 @@ def to_device(array: NDArray[Any], like: Tensor) -> Tensor:
     import torch
 
     return torch.tensor(np.ascontiguousarray(array), device=like.device)
-
-
-def to_host(tensor: Tensor) -> NDArray[Any]:
-    """A tensor's numbers; waits for them."""
-    array: NDArray[Any] = tensor.cpu().numpy()
-    return array
 
 
 @lru_cache(maxsize=32)
@@ -94,7 +88,7 @@ def luma(pixels: Tensor, factor: float) -> Tensor:
         factor: At least 1.
     """
     out = _empty(pixels, (pixels.shape[0], *reduced_shape(pixels.shape[2:], factor)))
-    _call("luma", pixels, factor, out)
+    launch("luma", pixels, factor, out)
     return out
 
 
@@ -121,7 +115,7 @@ def statistics(luma: Tensor, limit: float, sigma: float) -> Tensor:
 
 def _statistics(luma: Tensor, limit: float, sigma: float, high: Tensor | None) -> Tensor:
     means = _empty(luma, (luma.shape[0], 3, -(-luma.shape[1] // CELL), -(-luma.shape[2] // CELL)))
-    _call("limited_high_pass", luma, limit, _taps(sigma, luma.device), means, high)
+    launch("limited_high_pass", luma, limit, _taps(sigma, luma.device), means, high)
     return means
 
 
@@ -129,7 +123,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian filter: float32 of shape (..., h, w) in and out. Sigma is at most 9."""
     stack = images.reshape(-1, *images.shape[-2:]).contiguous()
     out = _empty(images, tuple(stack.shape))
-    _call("blur", stack, _taps(sigma, images.device), out)
+    launch("blur", stack, _taps(sigma, images.device), out)
     return out.reshape(images.shape)
 
 
@@ -138,14 +132,14 @@ def whiten(high: Tensor, weight: Tensor, *, clip: float = 3.0, taper: int = 10) 
     count, height, width = high.shape
     windows = (_window(size, taper, high.device) for size in (height, width))
     sums, scales = _empty(high, (count, height)), _empty(high, (count,))
-    _call("whiten", high, weight.contiguous(), clip, *windows, sums, scales)
+    launch("whiten", high, weight.contiguous(), clip, *windows, sums, scales)
     return high
 
 
 def fold(y: Tensor, steps: Whole, period: int) -> Tensor:
     """Sums of pixels at the same places of cycles: float32 of shape (n, k, period)."""
     out = _empty(y, (y.shape[0], len(steps), period))
-    _call("fold", y, to_device(steps, y), out)
+    launch("fold", y, to_device(steps, y), out)
     return out
 
 
@@ -165,7 +159,7 @@ def add_pattern(pixels: Tensor, cycles: NDArray[np.float32], steps: Whole, ampli
     import torch
 
     out = torch.empty_like(pixels)
-    _call(
+    launch(
         "add_pattern", pixels, to_device(cycles, pixels), to_device(steps, pixels), amplitudes.contiguous(), factor, out
     )
     return out
@@ -189,7 +183,7 @@ def correlate_tile(
     rows, columns = (-(-size // REGION) for size in y.shape[1:])
     out = _empty(y, (len(items), 2, rows, columns))
     small = [to_device(a, y) for a in (items, samples, np.asarray(linear, np.float64), np.asarray(offset, np.float64))]
-    _call("correlate_tile", y, *small, out)
+    launch("correlate_tile", y, *small, out)
     return out[:, 0], out[:, 1]
 
 
@@ -214,7 +208,7 @@ def demodulate(y: Tensor, items: Whole, frequencies: Doubles) -> Tensor:
         waves.append(torch.stack([wave.real, wave.imag], dim=2).float())
     rows, columns = (-(-size // PART) for size in y.shape[1:])
     out = _empty(y, (*frequencies.shape[:2], rows, columns), "complex64")
-    _call("demodulate", y, to_device(items, y), *waves, _real(out))
+    launch("demodulate", y, to_device(items, y), *waves, _real(out))
     return out
 
 
@@ -230,7 +224,7 @@ def displace(y: Tensor, items: Whole, maps: Tensor) -> Tensor:
         float32 of shape (m, h, w).
     """
     out = _empty(y, (len(items), *y.shape[1:]))
-    _call("displace", y, to_device(items, y), maps.contiguous(), out)
+    launch("displace", y, to_device(items, y), maps.contiguous(), out)
     return out
 
 
@@ -261,14 +255,14 @@ def noise(values: Tensor) -> Tensor:
     """Noise maps of spectra: float32 of shape (n, N / 8, N / 16 + 1)."""
     shape = (lattice.FIELD // lattice.NOISE_CELL, lattice.FIELD // (2 * lattice.NOISE_CELL) + 1)
     out = _empty(values, (values.shape[0], *shape))
-    _call("noise", _real(values), out, _empty(values, (2, values.shape[0], *shape)))
+    launch("noise", _real(values), out, _empty(values, (2, values.shape[0], *shape)))
     return out
 
 
 def power_ratio(values: Tensor, level: Tensor) -> Tensor:
     """Power over noise: float32 of the shape of `values`."""
     out = _empty(values, tuple(values.shape))
-    _call("power_ratio", _real(values), level, out)
+    launch("power_ratio", _real(values), level, out)
     return out
 
 
@@ -280,7 +274,7 @@ def log_polar(ratio: Tensor) -> Tensor:
     out = _empty(ratio, (count, lattice.ROWS, lattice.ANGLES), "uint8")
     sums = torch.zeros(count, dtype=torch.int32, device=ratio.device)
     known = int(np.count_nonzero(lattice._places() >= 0))
-    _call("log_polar", ratio, _places(ratio.device), known, out, sums)
+    launch("log_polar", ratio, _places(ratio.device), known, out, sums)
     return out
 
 
@@ -299,7 +293,7 @@ def search(
     count = table.shape[0]
     packed = _empty(table, (count, lattice.ROWS, lattice.ANGLES // 4), "int32")
     out = _empty(table, (count, -(-scales // _SCALES_AT_ONCE), most), "int64")
-    _call("search", table, to_device(rows, table), to_device(columns, table), scales, packed, out)
+    launch("search", table, to_device(rows, table), to_device(columns, table), scales, packed, out)
     peaks = to_host(torch.topk(out.reshape(count, -1), most, sorted=True).values)
     score, place = peaks >> 32, 0xFFFFFFFF - (peaks & 0xFFFFFFFF)
     scale, turn = np.divmod(place, lattice.ANGLES)
@@ -321,7 +315,7 @@ def refine(ratio: Tensor, items: Whole, start: Doubles, lines: Doubles, reach: i
         The fitted G, and their scores, float64 of shape (m,).
     """
     maps, scores = to_device(start, ratio), _empty(ratio, (len(items),), "float64")
-    _call("refine", ratio, to_device(items, ratio), maps, to_device(lines, ratio), reach, scores)
+    launch("refine", ratio, to_device(items, ratio), maps, to_device(lines, ratio), reach, scores)
     return to_host(maps), to_host(scores)
 
 
@@ -331,7 +325,7 @@ def sample(values: Tensor, level: Tensor, items: Whole, linear: Doubles, lines: 
 
     out = _empty(values, (len(items), len(lines)), "complex64")
     small = [to_device(a, values) for a in (items, linear, lines)]
-    _call("sample", _real(values), level, *small, _sinc(values.device), torch.view_as_real(out))
+    launch("sample", _real(values), level, *small, _sinc(values.device), torch.view_as_real(out))
     return out
 
 
@@ -364,7 +358,7 @@ def polish(
     maps = to_device(start, values)
     angles = np.ascontiguousarray(turns, np.complex64).view(np.float32).reshape(*turns.shape, 2)
     free, along, f, wanted = (to_device(a, values) for a in (freedom, padded, lines, angles))
-    _call("polish", _real(values), level, to_device(items, values), maps, along, free, f, wanted, _sinc(values.device))
+    launch("polish", _real(values), level, to_device(items, values), maps, along, free, f, wanted, _sinc(values.device))
     return to_host(maps)
 
 
@@ -374,5 +368,5 @@ def locate(sync: Tensor, lines: Whole, period: int) -> Doubles:
 
     out = _empty(sync, (sync.shape[0], 3), "float64")
     values = torch.view_as_real(sync.resolve_conj().contiguous())
-    _call("locate", values, to_device(lines, sync), period, _circle(16 * period, sync.device), out)
+    launch("locate", values, to_device(lines, sync), period, _circle(16 * period, sync.device), out)
     return to_host(out)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark.ops.batch import _call, to_device, to_host
+from watermark.ops._native import to_host
+from watermark.ops.batch import launch, to_device
 from watermark.ops.token import ALL_COLUMNS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def bias(
     """See `token.bias`."""
     values, number = _values(logits)
     places = to_device(states.view(np.int32), logits), to_device(candidates, logits)
-    _call("bias_logits", values, number, function.code, function.key, *places, threshold, delta, hard)
+    launch("bias_logits", values, number, function.code, function.key, *places, threshold, delta, hard)
 
 
 def words(
@@ -51,7 +52,7 @@ def words(
 
     out = torch.empty((len(states), columns), dtype=torch.int32, device=like.device)
     places = to_device(states.view(np.int32), like), to_device(candidates, like)
-    _call("token_words", out, function.code, function.key, *places, columns)
+    launch("token_words", out, function.code, function.key, *places, columns)
     return out
 
 
@@ -66,7 +67,7 @@ def choose(
     places = to_device(states.view(np.int32), logits), to_device(candidates, logits)
     scratch = torch.empty((rows, _PARTS, 2), dtype=torch.int64, device=logits.device)
     chosen = torch.empty(rows, dtype=torch.int64, device=logits.device)
-    _call("gumbel", values, number, logits.shape[1], function.code, function.key, *places, scratch, chosen)
+    launch("gumbel", values, number, logits.shape[1], function.code, function.key, *places, scratch, chosen)
     return np.asarray(to_host(chosen) >= 0)
 
 
@@ -77,7 +78,7 @@ def tournament(words: Tensor, depth: int, logits: Tensor) -> NDArray[np.bool_]:
     values, number = _values(logits)
     done = torch.empty(len(words), dtype=torch.uint8, device=logits.device)
     scratch = torch.empty(words.shape, dtype=torch.float32, device=logits.device)
-    _call("tournament", values, number, words, depth, scratch, done)
+    launch("tournament", values, number, words, depth, scratch, done)
     return to_host(done).astype(np.bool_)
 
 
