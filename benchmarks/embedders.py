@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 from edits import CAPTIONS, PICTURES
 from embedders import held_out, read_captions
 
-from watermark.integrations.embedders import CaptionEmbedder, ImageEmbedder
 from watermark.latent.seal import ANGLE, BITS
+from watermark.reference.embedders import CaptionEmbedder, ImageEmbedder
 from watermark.stats import log_binomial_tail
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Statistics of `watermark.integrations.embedders`: what centres and whitens the features of its networks.
+"""Statistics of `watermark.reference.embedders`: what centres and whitens the features of its networks.
 
 Of all directions in which contents differ, those are kept in which edits of one content move least, against how far
 contents lie apart (linear discriminant analysis); in these, contents are white: every direction has variance 1::
@@ -6,7 +6,7 @@ contents lie apart (linear discriminant analysis); in these, contents are white:
     python training/embedders.py --data DIR
 
 reads the development data (graphics64_webp.npz, PartiPrompts.tsv) and tests/data/, and writes
-``watermark/integrations/statistics/*.npz`` and their SHA256SUMS. Neither Kodak's pictures nor one in six captions are
+``watermark/reference/statistics/*.npz`` and their SHA256SUMS. Neither Kodak's pictures nor one in six captions are
 used: ``benchmarks/embedders.py`` measures on those.
 """
 
@@ -22,10 +22,10 @@ import numpy as np
 from edits import CAPTIONS, PICTURES
 from PIL import Image
 
-from watermark.integrations.embedders import CaptionEmbedder, ImageEmbedder
+from watermark.reference.embedders import CaptionEmbedder, ImageEmbedder
 
 ROOT = Path(__file__).resolve().parent.parent
-STATISTICS = ROOT / "watermark" / "integrations" / "statistics"
+STATISTICS = ROOT / "watermark" / "reference" / "statistics"
 DIMENSION = 256
 SHRINK = 0.1  # of the mean variance, added to all: a few thousand contents do not fix 1280 directions
 GRAPHICS, EDITED_GRAPHICS, CROPS = 2000, 60, 10

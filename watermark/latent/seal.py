@@ -86,7 +86,7 @@ class Seal(LatentScheme):
     """The mark `latent.seal`.
 
     `sample` and `detect` take `content`: a vector of the picture's meaning, such as those of
-    `watermark.integrations.embedders`. The mark has no message.
+    `watermark.reference.embedders`. The mark has no message.
 
     The p-value tests that the latent carries *no mark for this content*: no mark of this key, or one that was made for
     content at `ANGLE` degrees or more. It is a bound, for any latent. ``details["unbound_log10_p"]`` tests that there

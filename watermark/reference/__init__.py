@@ -1,4 +1,4 @@
-"""Small models that come with the library, so that everything runs offline."""
+"""Small models and their loaders, so that everything runs offline."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from PIL import Image
 import watermark
 from watermark import MediaError
 from watermark.errors import MissingExtraError
-from watermark.integrations import embedders
-from watermark.integrations.embedders import CaptionEmbedder, ImageEmbedder, Whitening
+from watermark.reference import embedders
+from watermark.reference.embedders import CaptionEmbedder, ImageEmbedder, Whitening
 
 DATA = Path(__file__).parents[2] / "data"
-STATISTICS = files("watermark.integrations") / "statistics"
+STATISTICS = files("watermark.reference") / "statistics"
 CAPTIONS = ["a red fox in the snow", "A picture of a red fox in the snow", "stock prices fell on monday"]
 
 

@@ -53,7 +53,7 @@ class Whitening:
     @classmethod
     def shipped(cls, name: str) -> Whitening:
         """The statistics of this name that come with the library."""
-        content = (files("watermark.integrations") / "statistics" / f"{name}.npz").read_bytes()
+        content = (files("watermark.reference") / "statistics" / f"{name}.npz").read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return cls(stored["mean"].astype(np.float32), stored["matrix"].astype(np.float32))
 

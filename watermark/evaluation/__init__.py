@@ -1,0 +1,1 @@
+"""What marks and attacks do to media, measured."""
