@@ -194,7 +194,7 @@ class Synonyms(TextAttack):
         return "".join(words)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**15)
 def _synonyms(word: str) -> tuple[str, ...]:
     """Single words that share a meaning with a word, in the alphabet's order and the word's case."""
     try:
@@ -202,10 +202,16 @@ def _synonyms(word: str) -> tuple[str, ...]:
     except ImportError as error:
         raise MissingExtraError("nltk", "text") from error
     try:
-        lemmas = {lemma for synset in wordnet.synsets(word) for lemma in synset.lemma_names()}
-    except LookupError as error:
-        raise MediaError("NLTK finds no WordNet: python -m nltk.downloader wordnet") from error
-    found = sorted(lemma for lemma in lemmas if lemma.isalpha() and lemma.lower() != word.lower())
+        senses = [set(synset.lemma_names()) for synset in wordnet.synsets(word)]
+    except (LookupError, OSError) as error:  # no corpus, or one that lacks files
+        raise MediaError(
+            "NLTK finds no complete WordNet: python -m nltk.downloader wordnet; offline, put its wordnet.zip into a "
+            "folder corpora, and the path of the folder around that into the environment variable NLTK_DATA"
+        ) from error
+    lower = word.lower()
+    # Names and symbols are other words ("in" is no indium), and so is what a word of two letters were the plural of.
+    meant = [s for s in senses if lower in s or (len(lower) > 2 and lower not in map(str.lower, s))]
+    found = sorted({lemma for sense in meant for lemma in sense if lemma.isalpha() and lemma.islower()} - {lower})
     return tuple(lemma.capitalize() for lemma in found) if word[:1].isupper() else tuple(found)
 
 

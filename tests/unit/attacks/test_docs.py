@@ -1,12 +1,20 @@
-"""The table in docs/attacks.md is the registry's. After a change that is meant, run this file as a script."""
+"""The table in docs/attacks.md is the registry's, and docs/coverage.md names what exists.
+
+After a change that is meant, run this file as a script.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
+import watermark
 from watermark import attacks
 
-PAGE = Path(__file__).parents[3] / "docs" / "attacks.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "attacks.md"
+COVERAGE = ROOT / "docs" / "coverage.md"
 START, END = "<!-- table of watermark.attacks -->\n", "<!-- end of the table -->\n"
 
 
@@ -44,6 +52,47 @@ def generated():
 def test_the_page_is_the_registry():
     text = PAGE.read_text()
     assert text[text.index(START) + len(START) : text.index(END)] == generated()
+
+
+def rows(page):
+    """Cells of all table rows but the heads."""
+    lines = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[1:] != ["offline", "with your model", "not built"]]
+
+
+def test_coverage_names_every_attack_and_no_other():
+    named = [
+        name
+        for row in rows(COVERAGE.read_text())
+        for name in re.findall(r"`((?:image|latent|text)\.\w+)`", " ".join(row))
+    ]
+    assert set(named) - {scheme.name for scheme in watermark.schemes()} == set(attacks.TABLE)
+
+
+def test_coverage_says_something_in_every_row():
+    found = rows(COVERAGE.read_text())
+    assert len(found) > 90
+    for row in found:
+        assert len(row) == 4, row
+        assert set(row[1:]) != {"-"}, row
+    assert len({row[0] for row in found}) == len(found)
+
+
+def test_commands_and_adapters_of_coverage_exist():
+    text = COVERAGE.read_text()
+    commands = set(re.findall(r"`(benchmarks/[\w/]+\.py)", text))
+    assert len(commands) > 8
+    for command in commands:
+        assert (ROOT / command).is_file(), command
+    adapters = set(re.findall(r"`integrations\.(\w+)(?:\.(\w+))?`", text))
+    assert len(adapters) > 4
+    for module, name in adapters:
+        spec = importlib.util.find_spec(f"watermark.integrations.{module}")
+        assert spec is not None, module
+        assert f"class {name}" in Path(spec.origin).read_text(), name
+    for choice in re.findall(r"benchmarks/security\.py --attacks (\w+)", text):
+        assert f'"{choice}"' in (ROOT / "benchmarks" / "security.py").read_text()
 
 
 if __name__ == "__main__":

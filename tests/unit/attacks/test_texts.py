@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tarfile
 import time
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,24 +103,77 @@ def test_models_of_others():
 
 
 def test_synonyms_come_from_wordnet(monkeypatch):
-    table = {"Big": ["big", "large", "great_deal"], "cat": ["cat", "feline"]}
+    table = {"Big": ["big", "large", "great_deal"], "cat": ["cat", "feline"], "in": ["In", "indium"]}
     synsets = [SimpleNamespace(lemma_names=lambda n=n: table[n]) for n in table]
     wordnet = SimpleNamespace(synsets=lambda word: [s for n, s in zip(table, synsets, strict=True) if n == word])
     monkeypatch.setitem(sys.modules, "nltk", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "nltk.corpus", SimpleNamespace(wordnet=wordnet))
     texts._synonyms.cache_clear()
-    assert texts.Synonyms(1.0)("(Big)  cat, sat.", 1) == "(Large)  feline, sat."
-    assert texts.Synonyms(0.0)("(Big)  cat, sat.", 1) == "(Big)  cat, sat."
-    texts._synonyms.cache_clear()
+    assert texts.Synonyms(1.0)("(Big)  cat, sat in.", 1) == "(Large)  feline, sat in."
+    assert texts.Synonyms(0.0)("(Big)  cat, sat in.", 1) == "(Big)  cat, sat in."
+    for error in (LookupError, OSError):
 
-    def fail(word):
-        raise LookupError
+        def fail(word, error=error):
+            raise error
 
-    wordnet.synsets = fail
-    with pytest.raises(MediaError, match="wordnet"):
-        texts.Synonyms(1.0)("cat", 1)
+        texts._synonyms.cache_clear()
+        wordnet.synsets = fail
+        with pytest.raises(MediaError, match=r"nltk\.downloader wordnet; offline, .*NLTK_DATA"):
+            texts.Synonyms(1.0)("cat", 1)
     monkeypatch.setitem(sys.modules, "nltk.corpus", None)
     with pytest.raises(MissingExtraError, match="text"):
+        texts.Synonyms(1.0)("cat", 1)
+
+
+@pytest.fixture
+def wordnet(tmp_path, monkeypatch):
+    """NLTK with the real WordNet 3.0 in the layout that it looks for."""
+    nltk = pytest.importorskip("nltk")
+    packed = Path(os.environ.get("WATERMARK_DATA", "/nonexistent")) / "lexical" / "wordnet30_db.tar.xz"
+    if not packed.is_file():
+        pytest.skip("no WordNet in $WATERMARK_DATA")
+    folder = tmp_path / "corpora" / "wordnet"
+    folder.mkdir(parents=True)
+    with tarfile.open(packed) as archive:
+        for member in archive:
+            if member.isfile():
+                (folder / Path(member.name).name).write_bytes(archive.extractfile(member).read())
+    # What NLTK opens besides: names of groups of senses, and a map between versions, neither of which is used.
+    (folder / "lexnames").write_text("".join(f"{n:02} group.{n} 1\n" for n in range(45)))
+    (folder / "index.sense").touch()
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    from nltk.corpus import wordnet
+
+    wordnet._unload()
+    texts._synonyms.cache_clear()
+    yield folder
+    wordnet._unload()
+    texts._synonyms.cache_clear()
+
+
+def test_synonyms_of_the_real_wordnet(wordnet):
+    assert texts._synonyms("car") == ("auto", "automobile", "gondola", "machine", "motorcar", "railcar")
+    assert texts._synonyms("Cars") == ("Auto", "Automobile", "Car", "Gondola", "Machine", "Motorcar", "Railcar")
+    # Nothing of indium, astatine, Oregon, the United States, Charles Darwin, the month, and the letter a.
+    assert texts._synonyms("in") == ("inch", "inward", "inwards")
+    assert [texts._synonyms(word) for word in ("at", "or", "us", "Darwin", "xyzzy")] == [()] * 5
+    assert texts._synonyms("may") == ("whitethorn",)
+    assert texts._synonyms("as") == ("equally",)
+    text = "The old car was standing near the small house, and a young woman quickly opened its heavy door. " * 5
+    for share in (0.25, 0.5, 1.0):
+        result = texts.Synonyms.at(share=share)(text, 1)
+        pairs = list(zip(text.split(), result.split(), strict=True))
+        changed = [(old.strip(".,"), new.strip(".,")) for old, new in pairs if old != new]
+        assert all(new in texts._synonyms(old) for old, new in changed)
+        able = sum(bool(texts._synonyms(old.strip(".,"))) for old, _ in pairs)
+        assert len(changed) <= min(able, round(share * len(pairs)))
+        assert len(changed) >= share * len(pairs) / 3
+    assert len(changed) == able
+
+
+def test_an_incomplete_wordnet_is_named(wordnet):
+    (wordnet / "lexnames").unlink()
+    with pytest.raises(MediaError, match="complete WordNet"):
         texts.Synonyms(1.0)("cat", 1)
 
 
