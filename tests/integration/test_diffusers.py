@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import watermark
-from watermark import MediaError, ParameterError, PayloadError
+from watermark import MediaError, ParameterError, PayloadError, attacks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,6 +295,18 @@ def test_the_seam_of_the_evaluation(prompted, scheme):
     first, again = (marked.mark("a cat", b"x", np.random.default_rng(1)) for _ in range(2))
     assert first.tobytes() == again.tobytes()
     assert marked.detect_batch([first.resize((64, 64))]).payload == (b"x",)
+
+
+def test_pipelines_are_evaluated(marked, tmp_path: Path):
+    evaluation = pytest.importorskip("watermark.evaluation")
+    prompts = [f"a picture of {thing}" for thing in ("cats", "dogs", "hats", "fog", "tea", "rain", "sand", "snow")]
+    grid = [attacks.load("image.gaussian_noise", sigma=0.01)]
+    report = evaluation.run(marked, grid, prompts, tmp_path, workers=1, shares=(0.25, 0.25, 0.5))
+    assert report.faults == []
+    cells = {cell["attack"]: cell for cell in report.to_dict()["cells"]}
+    assert cells["none"]["detected"]["1e-06"]["value"] == 1
+    assert cells["none"]["exact"]["value"] == 1
+    assert all(row["psnr"] is None for row in report.tables.cells.to_pylist() if row["attack"] == "none")
 
 
 def test_saved_pipelines_find_their_marks(prompted, scheme, tmp_path: Path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import watermark
+from watermark import attacks
 from watermark.errors import MediaError, ParameterError, PayloadError
 from watermark.integrations.tokenizer import fingerprint, load
 
@@ -252,6 +253,26 @@ def test_the_seam_of_the_evaluation_is_repeatable(model, tokenizer):
         assert isinstance(marked.mark(PROMPTS[0]), str)
     finally:
         model.generation_config = before
+
+
+def test_models_are_evaluated(model, tokenizer, tmp_path):
+    evaluation = pytest.importorskip("watermark.evaluation")
+    marked = adapter.MarkedModel(model, tokenizer, watermark.load("llm.gumbel", KEY, vocab_size=VOCAB))
+    before = model.generation_config
+    model.generation_config = transformers.GenerationConfig(do_sample=True, max_new_tokens=200, pad_token_id=1)
+    try:
+        prompts = [
+            f"it was a {kind} night" for kind in ("dark", "stormy", "cold", "long", "short", "wet", "dull", "mad")
+        ]
+        grid = [attacks.load("text.truncate", keep=0.5), attacks.load("text.zero_width", share=0.1)]
+        report = evaluation.run(marked, grid, prompts, tmp_path, workers=1)
+    finally:
+        model.generation_config = before
+    assert report.faults == []
+    cells = {cell["attack"]: cell for cell in report.to_dict()["cells"]}
+    assert cells["none"]["detected"]["0.001"]["value"] == 1
+    assert cells["text.truncate@0.555556"]["median_log10_p"] > cells["none"]["median_log10_p"]
+    assert report.tables.cells.column_names[-1] == "error", "texts have no metrics of pictures"
 
 
 def test_models_with_an_encoder_are_marked(tokenizer):

@@ -9,6 +9,7 @@ from watermark.cli.common import Commands
 from watermark.cli.demo import demo
 from watermark.cli.detect import detect
 from watermark.cli.embed import embed
+from watermark.cli.evaluate import evaluate
 from watermark.cli.info import info
 from watermark.cli.keygen import keygen
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # boxes around the help would cost a quarter of its time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (keygen, embed, detect, demo, info):
+for command in (keygen, embed, detect, evaluate, demo, info):
     app.command()(command)
 
 

@@ -49,6 +49,9 @@ class MarkedPipeline:
         ParameterError: The message does not fit into the latents of the pipeline.
     """
 
+    modality, source = "image", "prompts"
+    """What `watermark.evaluation` marks with it, and from what."""
+
     def __init__(
         self,
         pipe: Any,
@@ -100,6 +103,15 @@ class MarkedPipeline:
             The picture, a `PIL.Image`.
         """
         return self._generate((item,), {}, payload, rng)[0][0]
+
+    def clean(self, item: Any, rng: int) -> Any:
+        """One picture for a prompt without a mark: what `mark` is compared with.
+
+        Args:
+            item: The prompt.
+            rng: Seed of the noise.
+        """
+        return self.pipe(item, generator=torch.Generator().manual_seed(rng % 2**63))[0][0]
 
     def detect(
         self, images: Iterable[Any], *, height: int | None = None, width: int | None = None, batch_size: int = 8

@@ -12,6 +12,7 @@ found = marked.detect(texts)
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from watermark import prf
@@ -29,7 +30,7 @@ except ImportError as error:
     raise MissingExtraError("transformers", "llm") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from watermark.detection import Detections
 
@@ -236,6 +237,9 @@ class MarkedModel:
         ParameterError: The scheme is for something else, for another tokenizer, or has more tokens than the model.
     """
 
+    modality, source = "text", "prompts"
+    """What `watermark.evaluation` marks with it, and from what."""
+
     def __init__(self, model: Any, tokenizer: Any, scheme: TextScheme) -> None:
         self.scheme = _for_tokens(scheme)
         require(scheme, tokenizer)
@@ -269,14 +273,15 @@ class MarkedModel:
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if isinstance(payload, (list, tuple)) and len(payload) != len(texts):
             raise PayloadError(f"there are {len(texts)} prompts and {len(payload)} messages")
+        return self._write(texts, watermarking_config=MarkingConfig(self.scheme, payload, rng), **named)
+
+    def _write(self, texts: list[str], **named: Any) -> list[str]:
         if len(texts) > 1 and self.tokenizer.pad_token_id is None:
             raise ParameterError("the tokenizer cannot pad: set tokenizer.pad_token = tokenizer.eos_token first")
         inputs = self.tokenizer(texts, return_tensors="pt", padding=len(texts) > 1, padding_side="left")
-        config = MarkingConfig(self.scheme, payload, rng)
         written = self.model.generate(
             input_ids=inputs["input_ids"].to(self.model.device),
             attention_mask=inputs["attention_mask"].to(self.model.device),
-            watermarking_config=config,
             **named,
         )
         rows = written if isinstance(written, torch.Tensor) else written.sequences
@@ -316,10 +321,18 @@ class MarkedModel:
         """
         if rng is None:
             return self.generate(item, payload)[0]
-        source = prf.seed(rng)
-        with torch.random.fork_rng():
-            torch.manual_seed(int(source.wide(1)[0]) >> 1)
+        with _seeded(source := prf.seed(rng)):
             return self.generate(item, payload, rng=int(source.wide(1, stream=1)[0]))[0]
+
+    def clean(self, item: str, rng: int) -> str:
+        """One text for a prompt without a mark: what `mark` is compared with.
+
+        Args:
+            item: The prompt.
+            rng: Seed of sampling; torch's own generator is left as it was.
+        """
+        with _seeded(prf.seed(rng)):
+            return self._write([item])[0]
 
     def _tokens(self, text: str) -> list[int]:
         if not isinstance(text, str):
@@ -328,6 +341,14 @@ class MarkedModel:
             raise MediaError("texts of up to 1 MiB are read: split it")
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
+
+
+@contextmanager
+def _seeded(source: prf.Prf) -> Iterator[None]:
+    """Lets torch's global generator start from a source, and puts it back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(source.wide(1)[0]) >> 1)
+        yield
 
 
 def _for_tokens(scheme: Any) -> TextScheme:

@@ -1,0 +1,92 @@
+"""``watermark evaluate``."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from watermark.cli.common import console, report, shown
+from watermark.errors import ParameterError
+
+_CORPUS = "WATERMARK_DATA"
+_PEERS = {
+    "peer.invisible_watermark": "watermark.integrations.invisible_watermark:InvisibleWatermark",
+    "peer.blind_watermark": "watermark.integrations.blind_watermark:BlindWatermark",
+}
+
+
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="TOML file: schemes, attacks, corpus, settings.", show_default=False)],
+    corpus: Annotated[
+        Path | None, typer.Option(help="Folder of media.", show_default=f"that of the file, or ${_CORPUS}")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the results.", show_default="that of the file")
+    ] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes.", show_default="one per core")
+    ] = None,
+) -> None:
+    """Measures what attacks leave of marks, and writes a report.
+
+    A run that was stopped goes on where it was. The exit code is 1 if a check finds that the figures cannot be trusted.
+    """
+    from watermark import evaluation
+    from watermark.evaluation import config as configuration
+
+    arguments = configuration.read(config, _load)
+    given = {"corpus": corpus, "out": out, "items": items, "workers": workers}
+    arguments |= {name: value for name, value in given.items() if value is not None}
+    if "corpus" not in arguments and _CORPUS in os.environ:
+        arguments["corpus"] = Path(os.environ[_CORPUS])
+    for name in ("corpus", "out"):
+        if name not in arguments:
+            raise ParameterError(f"{shown(config)} has no {name}: add it, or pass --{name}")
+    found = evaluation.run(**arguments)
+    _print(found.to_dict())
+    typer.echo(f"Report: {shown(Path(arguments['out']) / 'report.html')}")
+    for fault in found.faults:
+        report(f"check failed: {fault}")
+    if found.faults:
+        raise typer.Exit(1)
+
+
+def _load(name: str, key: Any, **parameters: Any) -> Any:
+    """A scheme of this library, or of another package."""
+    from importlib import import_module
+
+    import watermark
+
+    if name not in _PEERS:
+        return watermark.load(name, key, **parameters)
+    module, _, attribute = _PEERS[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)(**parameters)
+    except TypeError as error:
+        raise ParameterError(f"{name}: {error}") from None
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    level = f"{summary['protocol']['levels'][-1]:g}"
+    names = {attack["id"]: _named(attack) for attack in summary["attacks"]}
+    title = f"{summary['title']}; detected at p ≤ {level}"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for column in ("scheme", "attack", "detected", "95 % interval", "exact message"):
+        table.add_column(column, justify="left" if column in ("scheme", "attack") else "right")
+    for cell in summary["cells"]:
+        found, exact = cell["detected"][level], cell["exact"]
+        if found["trials"]:
+            interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+            read = "" if exact is None else f"{100 * exact['value']:.1f} %"
+            table.add_row(cell["scheme"], names[cell["attack"]], f"{100 * found['value']:.1f} %", interval, read)
+    console().print(table)
+
+
+def _named(attack: dict[str, Any]) -> str:
+    native = ", ".join(f"{name} {value:g}" for name, value in attack["parameters"].items())
+    return f"{attack['name']} ({native})" if native else str(attack["name"])

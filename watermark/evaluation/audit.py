@@ -1,0 +1,151 @@
+"""Whether the figures of an evaluation may be believed: thresholds, and checks of what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from watermark.evaluation.rates import limit
+from watermark.evaluation.runner import NONE
+from watermark.evaluation.tables import NO_CELLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from watermark.evaluation.tables import Group, Groups
+
+_CONTAMINATED = 1e-4
+"""How improbable the least p-value of all negatives must be for one of them to count as marked."""
+_MOST_ERRORS = 0.05
+
+
+def thresholds(log10_p: NDArray[np.float64], levels: Sequence[float]) -> dict[str, float | None]:
+    """What p-values must fall below for the false-positive rate to be a level, by negatives alone.
+
+    Split conformal: of n + 1 exchangeable negatives the last is among the k smallest with probability k / (n + 1) at
+    most. So the rate holds on average over the negatives, whatever the p-values are worth.
+
+    Args:
+        log10_p: Verdicts on calibration negatives.
+        levels: False-positive rates.
+
+    Returns:
+        By level, log10; None where there are too few negatives.
+    """
+    ordered = np.sort(log10_p)
+    ranks = {f"{level:g}": math.floor(level * (len(ordered) + 1) + 1e-9) for level in levels}
+    return {level: float(ordered[rank - 1]) if rank else None for level, rank in ranks.items()}
+
+
+def audit(
+    facts: Mapping[str, Any],
+    groups: Groups,
+    calibration: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Every check with its outcome: check, passed, message.
+
+    Args:
+        facts: As in `Tables`.
+        groups: Cells by scheme, split and attack.
+        calibration: False positives with fresh keys, of each scheme.
+    """
+    checks = [
+        ("splits", _disjoint(facts, groups)),
+        ("thresholds", _frozen(facts, groups)),
+        *(("negatives", _unmarked(scheme["label"], groups)) for scheme in facts["schemes"]),
+        *(("calibration", _valid(found)) for found in calibration),
+        *(("attacked negatives", _no_alarms(scheme, facts, groups)) for scheme in facts["schemes"]),
+        ("errors", _measured(groups)),
+    ]
+    return [{"check": check, "passed": passed, "message": message} for check, (passed, message) in checks]
+
+
+def _disjoint(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+    serves: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for (scheme, split, _), group in groups.items():
+        for digest in group["digest"].tolist():
+            serves[scheme, digest].add(split)
+    if twice := len({digest for (_, digest), ends in serves.items() if len(ends) > 1}):
+        return (
+            False,
+            f"{count(twice, 'item')} served two of calibration, negatives and positives, which must be disjoint",
+        )
+    message = "calibration, negatives and positives share no item"
+    if repeated := facts["protocol"]["repeated"]:
+        message += f"; {count(repeated, 'copy', 'copies')} of other items left out"
+    return True, message
+
+
+def _frozen(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+    levels = facts["protocol"]["levels"]
+    wrong = [
+        scheme
+        for scheme, stored in facts["thresholds"].items()
+        if stored != thresholds(groups.get((scheme, "calibration", NONE), NO_CELLS)["log10_p"], levels)
+    ]
+    if wrong:
+        return False, f"thresholds of {', '.join(wrong)} are not those of the calibration negatives"
+    return True, "thresholds follow from the calibration negatives alone"
+
+
+def _unmarked(scheme: str, groups: Groups) -> tuple[bool, str]:
+    negatives = [groups.get((scheme, split, NONE), NO_CELLS) for split in ("calibration", "negative")]
+    total = sum(map(len, negatives))
+    least = math.log10(_CONTAMINATED / max(1, total))
+    found = [pair for group in negatives for pair in _items(group) if pair[0] < least]
+    if not found:
+        return True, f"{scheme}: {count(total, 'negative')}, none of which carries the mark"
+    p, item = min(found)
+    return False, f"{scheme}: {len(found)} of {count(total, 'negative')} carry the mark, such as {item} (p = 1e{p:.0f})"
+
+
+def _items(group: Group) -> Iterator[tuple[float, str]]:
+    return zip(group["log10_p"].tolist(), group["item"].tolist(), strict=True)
+
+
+def _valid(found: Mapping[str, Any]) -> tuple[bool, str]:
+    scheme, trials = found["scheme"], found["trials"]
+    if trials == 0:
+        return True, f"{scheme}: p-values were not tested with fresh keys"
+    bad = [
+        f"{level['rate']['count']} of {trials} at {level['nominal']:g} (at most {level['limit']})"
+        for level in found["levels"]
+        if not level["passed"]
+    ]
+    if bad:
+        return False, f"{scheme}: p-values are too small on media without a mark: {'; '.join(bad)}"
+    return True, f"{scheme}: p-values are valid in {trials} trials with fresh keys"
+
+
+def _no_alarms(scheme: Mapping[str, Any], facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+    label, levels = scheme["label"], facts["protocol"]["levels"]
+    removal = [attack["id"] for attack in facts["attacks"] if attack["goal"] == "removal"]
+    alarms = []
+    for attack in removal:
+        group = groups.get((label, "negative", attack), NO_CELLS)
+        for level in levels if len(group) else ():
+            found = group.detected(math.log10(level))
+            if found["count"] > limit(len(group), level * scheme["fixed_key"], len(removal) * len(levels)):
+                alarms.append(f"{attack}: {found['count']} of {found['trials']} at {level:g}")
+    if alarms:
+        return False, f"{label}: attacks make media without a mark look marked: {'; '.join(alarms[:3])}"
+    return True, f"{label}: attacks raise no false alarms"
+
+
+def _measured(groups: Groups) -> tuple[bool, str]:
+    errors = sum(group.errors for group in groups.values())
+    total = errors + sum(map(len, groups.values()))
+    if errors:
+        message = f"{errors} of {count(total, 'cell')} could not be measured, and do not count"
+        return errors <= _MOST_ERRORS * total, message
+    return True, f"{count(total, 'cell')}, all of which were measured"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number of things in words, such as "1 item"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,394 @@
+"""Runs the grid: marks, attacks, detects; in processes, with every finished cell kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import PIL
+
+import watermark
+from watermark import Key
+from watermark.attacks import Attack, Given
+from watermark.errors import MissingExtraError, WatermarkError
+from watermark.evaluation import quality
+from watermark.ops._native import core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from watermark.evaluation.corpus import Corpus, Item
+    from watermark.evaluation.subjects import Subject
+
+NONE = "none"
+"""Id of the media before any attack."""
+NULL_LEVELS = tuple(float(f"{digit}e-{power}") for power in range(1, 8) for digit in (5, 2, 1))
+"""Nominal rates at which false positives with fresh keys are counted."""
+_MEASURING = ("corpus.py", "quality.py", "runner.py", "subjects.py")
+_KEYS_PER_TASK = 256
+_AHEAD = 4
+_Row = dict[str, Any]
+
+
+def attack_id(attack: Attack | None) -> str:
+    """Name and strength, such as ``image.jpeg@0.5``."""
+    return NONE if attack is None else f"{attack.name}@{attack.strength:.6g}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the results of a grid depend on, but for the code.
+
+    Attributes:
+        subjects: What is evaluated.
+        corpus: Where items are read from.
+        splits: Items by what they serve.
+        attacks: The grid.
+        seed: Of messages, marks, attacks and keys.
+        metrics: Names of quality metrics.
+        models: What model-based attacks get.
+    """
+
+    subjects: tuple[Subject, ...]
+    corpus: Corpus
+    splits: Mapping[str, tuple[Item, ...]]
+    attacks: tuple[Attack, ...]
+    seed: int
+    metrics: tuple[str, ...]
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+    def cells(self, split: str) -> list[Cells]:
+        """What is measured on the items of a split: one task per subject and item."""
+        if split == "calibration":
+            attacks: tuple[Attack | None, ...] = (None,)
+        elif split == "negative":
+            attacks = (None, *self.attacks)
+        else:
+            attacks = (None, *(attack for attack in self.attacks if attack.goal == "removal"))
+        return [Cells(s, split, item, attacks) for s in range(len(self.subjects)) for item in self.splits[split]]
+
+    def null(self, trials: int) -> list[Null]:
+        """Trials with fresh keys on media without a mark, as evenly over the items as can be."""
+        items = self.splits["calibration"] + self.splits["negative"]
+        tasks: list[Null] = []
+        for i, item in enumerate(items):
+            first, last = trials * i // len(items), trials * (i + 1) // len(items)
+            for begin in range(first, last, _KEYS_PER_TASK):
+                keys = range(begin, min(begin + _KEYS_PER_TASK, last))
+                tasks += [Null(s, item, keys) for s in range(len(self.subjects))]
+        return tasks
+
+    def clean(self, subject: Subject, item: Item) -> Any:
+        """Media of an item without a mark."""
+        return subject.clean(self.corpus.read(item), item.seed("mark", self.seed))
+
+    def marked(self, subject: Subject, item: Item) -> Any:
+        """Media of an item with its mark."""
+        return subject.mark(self.corpus.read(item), self.message(subject, item), item.seed("mark", self.seed))
+
+    def message(self, subject: Subject, item: Item) -> bytes | None:
+        """The message that an item carries, or would."""
+        return subject.message(np.random.default_rng(item.seed("message", self.seed)))
+
+    def given(self, subject: Subject) -> Given:
+        """What the attacker of a subject holds."""
+        own = self.splits["attacker"]
+        needy = any(attack.knowledge != "blind" for attack in self.attacks)
+        marked = [self.marked(subject, item) for item in own] if needy else []
+        return Given(marked, [self.clean(subject, item) for item in own], None, self.models)
+
+
+class Task(Protocol):
+    """What a process does at a time."""
+
+    def parts(self, plan: Plan) -> list[tuple[str, Self]]:
+        """The tasks that it could be split into, one per row, and the key under which each row is kept."""
+
+    def join(self, parts: list[Self]) -> Self:
+        """One task that does some of its parts."""
+
+    def run(self, worker: Worker) -> list[_Row]:
+        """The rows."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One item of one subject under several attacks; None stands for no attack."""
+
+    subject: int
+    split: str
+    item: Item
+    attacks: tuple[Attack | None, ...]
+
+    def parts(self, plan: Plan) -> list[tuple[str, Self]]:
+        """Key of each attack's result, and the task that gives it alone."""
+        subject = plan.subjects[self.subject]
+        own = [item.digest for item in plan.splits["attacker"]]
+        base = ["cells", subject.fingerprint, self.split == "positive", self.item.digest, plan.corpus.size, plan.seed]
+        return [
+            (_digest([*base, repr(attack), own if attack else [], plan.metrics]), replace(self, attacks=(attack,)))
+            for attack in self.attacks
+        ]
+
+    def join(self, parts: list[Self]) -> Self:
+        """One task for several attacks on this item."""
+        return replace(self, attacks=tuple(part.attacks[0] for part in parts))
+
+    def __len__(self) -> int:
+        return len(self.attacks)
+
+    def run(self, worker: Worker) -> list[_Row]:
+        """One row per attack."""
+        plan, subject = worker.plan, worker.plan.subjects[self.subject]
+        marks = self.split == "positive"
+        start = time.process_time()
+        try:
+            item = plan.corpus.read(self.item)
+            read = time.process_time()
+            seed = self.item.seed("mark", plan.seed)
+            message = plan.message(subject, self.item)
+            base = subject.mark(item, message, seed) if marks else subject.clean(item, seed)
+        except (WatermarkError, OSError) as error:
+            return [{"error": f"{type(error).__name__}: {error}"} for _ in self.attacks]
+        marking = time.process_time() - read
+        measured = quality.Reference(base) if marks and plan.metrics else None
+        rows = []
+        for attack in self.attacks:
+            row: _Row = {"cost": {"read": read - start, "mark": marking}} if attack is None else {"cost": {}}
+            rows.append(row)
+            oracle = _Oracle(lambda media: subject.detect(media, item, message))
+            begin = time.process_time()
+            try:
+                media = base if attack is None else worker.attack(self.subject, attack, self.item, base, oracle)
+            except WatermarkError as error:
+                row["error"] = f"{type(error).__name__}: {error}"
+                continue
+            attacked = time.process_time()
+            row |= _verdict(subject, media, item, message, checks=marks and message is not None)
+            detected = time.process_time()
+            if attack is not None:
+                row["queries"] = oracle.queries
+                row["cost"]["attack"] = attacked - begin
+            row["cost"]["detect"] = detected - attacked
+            if measured is not None and (attack is not None or subject.source == "media"):
+                # Before any attack: what the mark costs; after it: what the attack does.
+                original = measured if attack else quality.Reference(subject.clean(item, seed))
+                row["quality"] = original.measure(media, plan.metrics)
+                row["cost"]["quality"] = time.process_time() - detected
+        return rows
+
+
+@dataclass(frozen=True)
+class Null:
+    """Fresh keys on one item that carries no mark."""
+
+    subject: int
+    item: Item
+    keys: range
+
+    def parts(self, plan: Plan) -> list[tuple[str, Self]]:
+        """The key of the result, and this task."""
+        subject = plan.subjects[self.subject]
+        base = ["null", subject.fingerprint, self.item.digest, plan.corpus.size, plan.seed]
+        return [(_digest([*base, self.keys.start, self.keys.stop]), self)]
+
+    def join(self, parts: list[Self]) -> Self:
+        """The task itself, which is never split."""
+        return self
+
+    def __len__(self) -> int:
+        return 1
+
+    def run(self, worker: Worker) -> list[_Row]:
+        """How many keys pass at each of `NULL_LEVELS`."""
+        plan, subject = worker.plan, worker.plan.subjects[self.subject]
+        start = time.process_time()
+        try:
+            item = plan.corpus.read(self.item)
+            media = subject.clean(item, self.item.seed("mark", plan.seed))
+            keys = [_key(plan.seed, self.item.digest, number) for number in self.keys]
+            log10_p = subject.fresh_keys(media, item, keys)
+            if log10_p is None:
+                return [{"trials": 0}]
+            found = np.fromiter(log10_p, float, len(keys))
+        except (WatermarkError, OSError) as error:
+            return [{"trials": 0, "error": f"{type(error).__name__}: {error}"}]
+        counts = (found[:, None] <= np.log10(NULL_LEVELS)).sum(axis=0)
+        return [{"trials": len(keys), "counts": counts.tolist(), "cost": {"null": time.process_time() - start}}]
+
+
+class Worker:
+    """A process of its own, or this one: holds the plan, and what attackers hold of each subject."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._given: dict[int, Given] = {}
+
+    def given(self, subject: int) -> Given:
+        """What the attacker of a subject holds."""
+        if subject not in self._given:
+            self._given[subject] = self.plan.given(self.plan.subjects[subject])
+        return self._given[subject]
+
+    def attack(self, subject: int, attack: Attack, item: Item, media: Any, oracle: Callable[[Any], Any]) -> Any:
+        """Media after an attack, which is the same for an item every time.
+
+        Raises:
+            WatermarkError: The attack is none for these media.
+        """
+        given = self.given(subject)
+        if "oracle" in attack.needs:
+            given = Given(given.marked, given.clean, oracle, given.models)
+        return attack(media, item.seed("attack", attack.name, self.plan.seed), given)
+
+
+class Results:
+    """Finished cells in a file: a killed run loses at most the items that were in work.
+
+    A cell is found by the digest of all that it depends on, the library's code included; so the file may be kept when
+    attacks, items or schemes are added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = sqlite3.connect(path)
+        self._file.execute("PRAGMA journal_mode=WAL")
+        self._file.execute("CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, row TEXT NOT NULL) WITHOUT ROWID")
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def get(self, key: str) -> _Row | None:
+        """The cell of this key."""
+        found = self._file.execute("SELECT row FROM cells WHERE key = ?", (key,)).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def put(self, cells: Mapping[str, _Row]) -> None:
+        """Keeps cells."""
+        with self._file:
+            rows = [(key, json.dumps(row)) for key, row in cells.items()]
+            self._file.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
+
+    def all(self, plan: Plan, tasks: Sequence[Task], workers: int, done: Callable[[int], None]) -> list[_Row]:
+        """Rows of tasks, in their order; what is missing is run.
+
+        Args:
+            plan: What the tasks belong to.
+            tasks: The tasks.
+            workers: Number of processes; 1 uses this one.
+            done: Told how many cells are finished, as they are.
+        """
+        parts = [task.parts(plan) for task in tasks]
+        found = {key: row for part in parts for key, _ in part if (row := self.get(key)) is not None}
+        done(len(found))
+        missing: list[tuple[list[str], Task]] = []
+        for task, part in zip(tasks, parts, strict=True):
+            if left := [(key, one) for key, one in part if key not in found]:
+                missing.append(([key for key, _ in left], task.join([one for _, one in left])))
+        for keys, rows in _run(plan, missing, workers):
+            cells = dict(zip(keys, rows, strict=True))
+            self.put(cells)
+            found |= cells
+            done(len(cells))
+        return [found[key] for part in parts for key, _ in part]
+
+
+def _run(plan: Plan, tasks: list[tuple[list[str], Task]], workers: int) -> Iterator[tuple[list[str], list[_Row]]]:
+    """Results of tasks, as they are finished."""
+    if workers == 1 or len(tasks) == 1:
+        worker = Worker(plan)
+        yield from ((keys, task.run(worker)) for keys, task in tasks)
+        return
+    try:
+        from loky import ProcessPoolExecutor
+    except ImportError:
+        raise MissingExtraError("loky", "evaluation") from None
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(plan, os.getpid())) as pool:
+        waiting: dict[Future[list[_Row]], list[str]] = {}
+        left = iter(tasks)
+        while True:
+            while len(waiting) < _AHEAD * workers and (next_task := next(left, None)) is not None:
+                waiting[pool.submit(_work, next_task[1])] = next_task[0]
+            if not waiting:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                yield waiting.pop(future), future.result()
+
+
+_worker: Worker | None = None
+
+
+def _begin(plan: Plan, parent: int) -> None:
+    global _worker
+    watermark.set_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _worker = Worker(plan)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, which may have been killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _work(task: Task) -> list[_Row]:
+    assert _worker is not None
+    return task.run(_worker)
+
+
+class _Oracle:
+    """A detector that counts how often it is asked."""
+
+    def __init__(self, detect: Callable[[Any], Any]) -> None:
+        self._detect = detect
+        self.queries = 0
+
+    def __call__(self, media: Any) -> Any:
+        self.queries += 1
+        return self._detect(media)
+
+
+def _verdict(subject: Subject, media: Any, item: Any, message: bytes | None, *, checks: bool) -> _Row:
+    try:
+        found = subject.detect(media, item, message)
+    except WatermarkError as error:  # what cannot be read is not detected
+        return {"log10_p": 0.0, "score": 0.0, "n": 0, "exact": False if checks else None, "unread": f"{error}"}
+    exact = bool(found.payload_ok and found.payload == message) if checks else None
+    wrong = bool(found.payload_ok and found.payload != message) if checks else None
+    return {"log10_p": found.log10_p, "score": found.score, "n": found.n, "exact": exact, "wrong": wrong}
+
+
+def _key(seed: int, digest: str, number: int) -> Key:
+    return Key.from_bytes(hashlib.sha256(f"evaluation/{seed}/{digest}/{number}".encode()).digest())
+
+
+def _digest(facts: list[Any]) -> str:
+    text = json.dumps([code_digest(), *facts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of all code that measures: results of other code are not taken up."""
+    package = Path(watermark.__file__).parent
+    measuring = {package / "evaluation" / name for name in _MEASURING}
+    found = [
+        path for path in package.rglob("*.py") if path.parent.name not in ("cli", "evaluation") or path in measuring
+    ]
+    total = hashlib.sha256(f"{np.__version__} {PIL.__version__}".encode())
+    for path in [*sorted(found), Path(core.__file__)]:
+        total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()[:16]
