@@ -73,20 +73,28 @@ def _print(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     level = f"{summary['protocol']['levels'][-1]:g}"
-    names = {attack["id"]: _named(attack) for attack in summary["attacks"]}
-    title = f"{summary['title']}; detected at p ≤ {level}"
+    labels = [scheme["label"] for scheme in summary["schemes"]]
+    title = f"{summary['title']}: detected at p ≤ {level}"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for column in ("scheme", "attack", "detected", "95 % interval", "exact message"):
-        table.add_column(column, justify="left" if column in ("scheme", "attack") else "right")
-    for cell in summary["cells"]:
-        found, exact = cell["detected"][level], cell["exact"]
-        if found["trials"]:
-            interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
-            read = "" if exact is None else f"{100 * exact['value']:.1f} %"
-            table.add_row(cell["scheme"], names[cell["attack"]], f"{100 * found['value']:.1f} %", interval, read)
+    details = len(labels) == 1
+    for column in ("attack", *(("detected", "95 % interval", "exact message") if details else labels)):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    cells = {(cell["scheme"], cell["attack"]): cell for cell in summary["cells"]}
+    for attack in summary["attacks"]:
+        row = [cells[label, attack["id"]] for label in labels]
+        shown = [_percent(cell["detected"][level]) for cell in row]
+        if details:
+            found, exact = row[0]["detected"][level], row[0]["exact"]
+            shown += [f"{_percent(found, 'low')} to {_percent(found, 'high')}", _percent(exact) if exact else ""]
+        table.add_row(_named(attack), *shown)
     console().print(table)
 
 
+def _percent(rate: dict[str, Any], bound: str = "value") -> str:
+    return "" if rate[bound] is None else f"{100 * rate[bound]:.1f}"
+
+
 def _named(attack: dict[str, Any]) -> str:
-    native = ", ".join(f"{name} {value:g}" for name, value in attack["parameters"].items())
-    return f"{attack['name']} ({native})" if native else str(attack["name"])
+    native = ", ".join(f"{name} {value:.3g}" for name, value in attack["parameters"].items())
+    name = attack["name"].partition(".")[2] or "no attack"
+    return f"{name} ({native})" if native else name

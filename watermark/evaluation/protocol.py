@@ -25,7 +25,7 @@ from watermark.evaluation import quality, tables
 from watermark.evaluation.audit import thresholds
 from watermark.evaluation.corpus import Corpus
 from watermark.evaluation.results import Report
-from watermark.evaluation.runner import NONE, Plan, Results, Worker, attack_id, code_digest
+from watermark.evaluation.runner import NONE, Plan, Results, Worker, Workers, attack_id, code_digest
 from watermark.evaluation.subjects import labelled
 from watermark.media import write
 from watermark.scheme import Scheme
@@ -113,8 +113,8 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
 
     total = len(null) + sum(len(task) for listed in tasks.values() for task in listed)
-    with Results(folder / "cells.sqlite") as store, _bar(total, progress) as done:
-        rows = _rows(plan, tasks["calibration"], store.all(plan, tasks["calibration"], processes, done))
+    with Results(folder / "cells.sqlite") as store, Workers(plan, processes) as pool, _bar(total, progress) as done:
+        rows = _rows(plan, tasks["calibration"], store.all(tasks["calibration"], pool, done))
         frozen = {
             s.label: thresholds(
                 np.array([r["log10_p"] for r in rows if r["scheme"] == s.label and "log10_p" in r]), levels
@@ -124,10 +124,10 @@ def run(
         # Frozen before any attack; the report checks that they are still those.
         (folder / "thresholds.json").write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
         for split in ("positive", "negative"):
-            rows += _rows(plan, tasks[split], store.all(plan, tasks[split], processes, done))
+            rows += _rows(plan, tasks[split], store.all(tasks[split], pool, done))
         trials_rows = [
             {"scheme": subjects[task.subject].label, "digest": task.item.digest, "first_key": task.keys.start, **row}
-            for task, row in zip(null, store.all(plan, null, processes, done), strict=True)
+            for task, row in zip(null, store.all(null, pool, done), strict=True)
         ]
     facts = {
         "version": tables.VERSION,

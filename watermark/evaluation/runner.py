@@ -281,23 +281,22 @@ class Results:
             rows = [(key, json.dumps(row)) for key, row in cells.items()]
             self._file.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
 
-    def all(self, plan: Plan, tasks: Sequence[Task], workers: int, done: Callable[[int], None]) -> list[_Row]:
+    def all(self, tasks: Sequence[Task], workers: Workers, done: Callable[[int], None]) -> list[_Row]:
         """Rows of tasks, in their order; what is missing is run.
 
         Args:
-            plan: What the tasks belong to.
             tasks: The tasks.
-            workers: Number of processes; 1 uses this one.
+            workers: What runs them.
             done: Told how many cells are finished, as they are.
         """
-        parts = [task.parts(plan) for task in tasks]
+        parts = [task.parts(workers.plan) for task in tasks]
         found = {key: row for part in parts for key, _ in part if (row := self.get(key)) is not None}
         done(len(found))
         missing: list[tuple[list[str], Task]] = []
         for task, part in zip(tasks, parts, strict=True):
             if left := [(key, one) for key, one in part if key not in found]:
                 missing.append(([key for key, _ in left], task.join([one for _, one in left])))
-        for keys, rows in _run(plan, missing, workers):
+        for keys, rows in workers.run(missing):
             cells = dict(zip(keys, rows, strict=True))
             self.put(cells)
             found |= cells
@@ -305,22 +304,45 @@ class Results:
         return [found[key] for part in parts for key, _ in part]
 
 
-def _run(plan: Plan, tasks: list[tuple[list[str], Task]], workers: int) -> Iterator[tuple[list[str], list[_Row]]]:
-    """Results of tasks, as they are finished."""
-    if workers == 1 or len(tasks) == 1:
-        worker = Worker(plan)
-        yield from ((keys, task.run(worker)) for keys, task in tasks)
-        return
-    try:
-        from loky import ProcessPoolExecutor
-    except ImportError:
-        raise MissingExtraError("loky", "evaluation") from None
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(plan, os.getpid())) as pool:
+class Workers:
+    """Processes that run tasks: this one alone, or some others, which start when they are needed.
+
+    Args:
+        plan: What all tasks belong to.
+        count: Number of processes; 1 is this one.
+
+    Raises:
+        MissingExtraError: More than one is asked for, and loky is not installed.
+    """
+
+    def __init__(self, plan: Plan, count: int) -> None:
+        self.plan, self._count = plan, count
+        self._here = Worker(plan)
+        self._pool: Any = None
+        if count > 1:
+            try:
+                from loky import ProcessPoolExecutor
+            except ImportError:
+                raise MissingExtraError("loky", "evaluation") from None
+            self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(plan, os.getpid()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=failure is not None)
+
+    def run(self, tasks: Sequence[tuple[list[str], Task]]) -> Iterator[tuple[list[str], list[_Row]]]:
+        """Keys and rows of tasks, as they are finished."""
+        if self._pool is None:
+            yield from ((keys, task.run(self._here)) for keys, task in tasks)
+            return
         waiting: dict[Future[list[_Row]], list[str]] = {}
         left = iter(tasks)
         while True:
-            while len(waiting) < _AHEAD * workers and (next_task := next(left, None)) is not None:
-                waiting[pool.submit(_work, next_task[1])] = next_task[0]
+            while len(waiting) < _AHEAD * self._count and (following := next(left, None)) is not None:
+                waiting[self._pool.submit(_work, following[1])] = following[0]
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:

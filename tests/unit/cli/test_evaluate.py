@@ -37,11 +37,18 @@ def run(tmp_path, monkeypatch):
 def test_a_file_is_evaluated(run, tmp_path):
     result = run(CONFIG)
     assert result.exit_code == 0, result.output
-    assert "latent.noise" in result.stdout
-    assert "100.0 %" in result.stdout
+    assert "noise (sigma 0.5)" in result.stdout
+    assert "66.4 to 100.0" in result.stdout
     assert "report.html" in result.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["protocol"]["split"]["positive"] == 9
+
+
+def test_several_schemes_stand_side_by_side(run):
+    result = run(CONFIG + CONFIG[CONFIG.index("[[schemes]]") :])
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stdout.splitlines() if line.strip().startswith("no attack")]
+    assert line.split()[2:] == ["100.0", "100.0"]
 
 
 def test_options_replace_what_the_file_says(run, tmp_path):
