@@ -27,6 +27,15 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 12, 24, 38
 _MOST_PANELS = 6
 
 
+def _shape(number: int) -> str:
+    """The mark of a scheme; once the colours are used up, they come again with other marks."""
+    return _SHAPES[(number + number // COLOURS) % len(_SHAPES)]
+
+
+def _dashes(number: int) -> str | None:
+    return _DASHES[(number + number // COLOURS) % len(_DASHES)]
+
+
 class Axis(NamedTuple):
     """An axis from `low` to `high`, with labelled ticks."""
 
@@ -82,7 +91,7 @@ class Plot:
         """Adds the mark of a scheme, with a tooltip."""
         x, y = self.at(point)
         place, classes = f"translate({x:.1f} {y:.1f})", f"mark s{number % COLOURS} {class_}".rstrip()
-        shape = element("path", element("title", title), d=_SHAPES[number % COLOURS], transform=place, class_=classes)
+        shape = element("path", element("title", title), d=_shape(number), transform=place, class_=classes)
         self._parts.append(shape)
 
     def text(
@@ -104,8 +113,8 @@ def swatch(number: int) -> Markup:
     """The line and mark of a scheme, for a legend."""
     return element(
         "svg",
-        element("path", d="M1 8H31", class_=f"curve s{number % COLOURS}", stroke_dasharray=_DASHES[number % COLOURS]),
-        element("path", d=_SHAPES[number % COLOURS], transform="translate(16 8)", class_=f"mark s{number % COLOURS}"),
+        element("path", d="M1 8H31", class_=f"curve s{number % COLOURS}", stroke_dasharray=_dashes(number)),
+        element("path", d=_shape(number), transform="translate(16 8)", class_=f"mark s{number % COLOURS}"),
         viewBox="0 0 32 16", width=32, height=16, aria_hidden="true", class_="swatch",
     )  # fmt: skip
 
@@ -132,7 +141,7 @@ def roc(view: View) -> Markup:
             if row is None:
                 continue
             points = sorted((max(fpr, x.low), tpr) for fpr, tpr in zip(row["fpr"], row["tpr"], strict=True))
-            plot.line(points, f"curve s{number % COLOURS}", _DASHES[number % COLOURS])
+            plot.line(points, f"curve s{number % COLOURS}", _dashes(number))
             plot.mark(points[0], number, f"{scheme}: {percent(points[0][1])} % at {power(points[0][0])}")
             said.append(f"{scheme} {percent(points[0][1])} % at {power(points[0][0])}")
         title = view.called(attack)
@@ -197,18 +206,18 @@ def _name(plot: Plot, points: Mapping[str, Point], view: View) -> None:
     taken: list[tuple[float, float, float]] = []
     for attack, point in sorted(points.items(), key=lambda item: item[1][1]):
         text, (x, y) = view.called(attack), plot.at(point)
-        below, width = point[1] > 0.1, 5.7 * len(text)
-        dx, dy = (4, 15) if below else (6, -8)
-        to_left = x - dx - width > _LEFT if below else x + dx + width > _WIDTH
-        left = x - dx - width if to_left else x + dx
-        if (
-            left < _LEFT
-            or left + width > _WIDTH
-            or any(abs(y + dy - v) < 12 and left < b and a < left + width for a, b, v in taken)
-        ):
+        width = 5.7 * len(text)
+        if point[1] > 0.1:
+            left = max(x - 4 - width, _LEFT + 4)
+            base = y + 15 + max(left + width - x, 0)
+        else:
+            left, base = min(x + 6, _WIDTH - width), y - 8
+        if base > plot.at((0, 0))[1]:
+            left, base = min(x + 8, _WIDTH - width), y + 4
+        if any(abs(base - v) < 12 and left < b and a < left + width for a, b, v in taken):
             continue
-        taken.append((left, left + width, y + dy))
-        plot.text(point, text, -dx if to_left else dx, dy, "end" if to_left else "start", "name")
+        taken.append((left, left + width, base))
+        plot.text(point, text, left - x, base - y, class_="name")
 
 
 def calibration(view: View) -> Markup:
@@ -225,6 +234,8 @@ def calibration(view: View) -> Markup:
         plot = Plot(x, y)
         ends = max(x.low, y.low), min(x.high, y.high)
         plot.line([(end, end) for end in ends], "even")
+        limits = sorted((entry["nominal"], entry["limit"] / entry["rate"]["trials"]) for entry in levels)
+        plot.line(limits, "limit", "5 3")
         for entry in levels:
             _level(plot, entry, number)
         said = "; ".join(f"{power(entry['rate']['value'])} at {power(entry['nominal'])}" for entry in levels)
@@ -246,9 +257,7 @@ def _decades(title: str, values: Sequence[float]) -> Axis:
 
 def _level(plot: Plot, entry: Mapping[str, Any], number: int) -> None:
     nominal, rate = entry["nominal"], entry["rate"]
-    limit = entry["limit"] / rate["trials"]
-    plot.line([(nominal, rate["low"]), (nominal, rate["high"])], f"curve s{number % COLOURS}")
-    plot.line([(nominal / 1.4, limit), (nominal * 1.4, limit)], "limit")
+    plot.line([(nominal, rate["low"]), (nominal, rate["high"])], f"interval s{number % COLOURS}")
     title = f"{rate['count']} of {rate['trials']} at a nominal rate of {power(nominal)}; limit: {entry['limit']}"
     plot.mark((nominal, rate["value"]), number, title, "" if rate["value"] else "open")
     if not entry["passed"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from watermark.evaluation.report.tables import Column, Table
 
 _MOST_PICTURE_BYTES = 3_000_000
+_ABOUT = ("date", "watermarking", "cpu")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -45,17 +46,14 @@ def draw(view: View, thumbnails: Mapping[str, bytes]) -> str:
         _header(view, title, _checks(view) if failed else Markup()),
         element("nav", element("ul", *links), aria_label="Contents"),
         element("main", Markup() if failed else _checks(view), *(content for _, content in shown)),
-        element("footer", element("p", f"Made by watermarking {_environment(view, 'watermarking')}.")),
+        element("footer", element("p", "This page needs no network: it can be kept, sent and printed as it is.")),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _header(view: View, title: str, alarm: Markup) -> Markup:
-    about = [
-        _environment(view, "date"),
-        f"watermarking {_environment(view, 'watermarking')}",
-        _environment(view, "cpu"),
-    ]
+    known = {key: plain(value) for key, value in (view.summary.get("environment") or {}).items()}
+    about = [f"watermarking {known[key]}" if key == "watermarking" else known[key] for key in _ABOUT if key in known]
     cards = []
     for index, scheme in enumerate(view.schemes):
         figure, rest = tables.verdict(view, scheme)
@@ -72,10 +70,6 @@ def _header(view: View, title: str, alarm: Markup) -> Markup:
     )
 
 
-def _environment(view: View, name: str) -> str:
-    return plain((view.summary.get("environment") or {}).get(name))
-
-
 def _checks(view: View) -> Markup:
     audit = sorted(view.rows("audit"), key=lambda row: bool(row["passed"]))
     failed = sum(not row["passed"] for row in audit)
@@ -85,12 +79,13 @@ def _checks(view: View) -> Markup:
                 class_="passed" if row["passed"] else "failed")
         for row in audit
     )  # fmt: skip
+    kind = "alarm" if failed else "calm" if audit else ""
     return element(
         "section",
         element("h2", heading if audit else "No checks were made", id="checks"),
         element("p", "Do not rely on the figures below before this is explained.") if failed else "",
         element("ul", *items, *(element("li", text) for text in tables.limits(view))),
-        class_="checks alarm" if failed else "checks", aria_labelledby="checks",
+        class_=f"checks {kind}".rstrip(), aria_labelledby="checks",
     )  # fmt: skip
 
 

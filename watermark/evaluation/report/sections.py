@@ -51,8 +51,8 @@ SECTIONS = (
     Section(
         "Calibration",
         "Whether a p-value is what it claims to be: false positives among unmarked media, over fresh keys. On the"
-        " diagonal the rate is the nominal one. The short bar is the limit; a hollow mark is a rate of 0.",
-        lambda view: [tables.calibration(view)],
+        " diagonal the rate is the nominal one. The dashed line is the limit; a hollow mark is a rate of 0.",
+        tables.calibration,
         charts.calibration,
     ),
     Section(
@@ -79,7 +79,8 @@ DEFINITIONS = {
     " 10⁻⁶ is one in a million.",
     "detected": "Share of marked media whose p-value is at most the false-positive rate: what a user gets.",
     "calibrated": "The same with a threshold on the score that was frozen on unmarked media before any attack.",
-    "interval": "Clopper-Pearson, 95 %: it holds the true rate in at least 95 of 100 repetitions.",
+    "interval": "Clopper-Pearson, 95 %: it holds the true rate in at least 95 of 100 repetitions. That of a worst case "
+    "is wider, as it pays for the number of attacks that it was chosen from.",
     "null": "What the p-value rests on. Exact: it holds for any media, over the key. Bound: it holds and may be too"
     " large. Calibrated: fitted to unmarked media. Known message: the bits that were read are compared with those that"
     " were embedded at random.",

@@ -65,8 +65,8 @@ def verdict(view: View, scheme: str) -> tuple[str, str]:
     if worst:
         row = min(worst, key=lambda row: float(row["level"]))
         at = "" if row["level"] == view.strictest else f" at {power(float(row['level']))}"
-        text += f"; worst usable attack: {view.called(row['attack'])}, {share(row['detected']).text} %{at}"
-    return f"{found.text} %", text
+        text += f"; worst usable attack: {view.called(row['attack'])}, {share(row['detected']).text}\u00a0%{at}"
+    return f"{found.text}\u00a0%", text
 
 
 def state(passed: bool) -> str:
@@ -153,19 +153,26 @@ def figures(view: View) -> Table:
     return Table(f"Medians over the attacked {view.noun}", columns, rows, folded=True)
 
 
-def calibration(view: View) -> Table:
-    """Rates of false positives over fresh keys."""
+def calibration(view: View) -> list[Table]:
+    """Rates of false positives over fresh keys: at the levels of the run, and at all that were tried."""
     names = "nominal rate", "false positives", "limit", "trials", "rate / nominal"
     columns = [*_words("scheme"), *_numbers(*names), *_words("verdict")]
-    rows = [
-        [
-            Value(row["scheme"]), Value(power(entry["nominal"])),
-            *(Value(number(n, 0)) for n in (entry["rate"]["count"], entry["limit"], entry["rate"]["trials"])),
-            _ratio(entry["rate"], entry["nominal"]), Value("passed" if entry["passed"] else "FAILED"),
-        ]
-        for row in view.rows("calibration") for entry in row["levels"]
-    ]  # fmt: skip
-    return Table(f"Fresh keys on unmarked {view.noun}", columns, rows)
+    entries = [(row["scheme"], entry) for row in view.rows("calibration") for entry in row["levels"]]
+    levels = {float(level) for level in view.levels}
+    # One that failed is never left to the longer table.
+    short = [(scheme, entry) for scheme, entry in entries if entry["nominal"] in levels or not entry["passed"]]
+    caption = f"Fresh keys on unmarked {view.noun}"
+    return [
+        Table(caption, columns, [_tested(*entry) for entry in short]),
+        Table(f"{caption}, all rates", columns, [_tested(*entry) for entry in entries], folded=True),
+    ]
+
+
+def _tested(scheme: str, entry: Mapping[str, Any]) -> list[Value]:
+    rate = entry["rate"]
+    counts = (Value(number(n, 0)) for n in (rate["count"], entry["limit"], rate["trials"]))
+    verdict = Value("passed" if entry["passed"] else "FAILED")
+    return [Value(scheme), Value(power(entry["nominal"])), *counts, _ratio(rate, entry["nominal"]), verdict]
 
 
 def _ratio(rate: Rate, nominal: float) -> Value:
@@ -200,10 +207,11 @@ def false_positives(view: View) -> list[Table]:
             rates = {attack: cell["false"][level] for attack, cell in cells.items() if cell["false"].get(level)}
             attacked = {attack: rate for attack, rate in rates.items() if attack != "none"}
             hits, trials = (sum(rate[key] for rate in attacked.values()) for key in ("count", "trials"))
+            expected = trials * float(level)
             most = max(attacked, key=lambda attack: attacked[attack]["count"], default="none")
             rows.append([
                 Value(scheme), Value(power(float(level))), count(rates.get("none")), Value(f"{hits} / {trials}"),
-                Value(number(trials * float(level), 1 if trials * float(level) >= 0.1 else 3)),
+                Value(number(expected, 1) if expected >= 0.1 else power(expected)),
                 Value(view.called(most) if hits else "none", count(attacked.get(most)).text if hits else ""),
             ])  # fmt: skip
         for attack, cell in cells.items():

@@ -139,4 +139,4 @@ def count(rate: Rate | None) -> Value:
     """A rate as a count beside the upper end of its interval."""
     if not rate or rate.get("value") is None:
         return Value(NOTHING)
-    return Value(f"{rate['count']} / {rate['trials']}", f"up to {percent(rate['high'])} %")
+    return Value(f"{rate['count']} / {rate['trials']}", f"up to {percent(rate['high'])}\u00a0%")
