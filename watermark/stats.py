@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from watermark.ops import tail
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -120,20 +122,7 @@ def log_binomial_tail(count: int, trials: int, rate: float) -> float:
         return -math.inf
     if trials > _MOST_SUMMANDS:
         return _log_incomplete_beta(rate, 1 - rate, count, trials - count + 1)
-    mean, reach = trials * rate, 12 * math.sqrt(trials * rate * (1 - rate)) + 40  # what lies further out is below e^-60
-    lower = count <= mean
-    first, last = (max(0, int(count - reach)), count - 1) if lower else (count, min(trials, int(count + reach)))
-    k = np.arange(first, last + 1)
-    table = log_factorials(trials + 1)
-    terms = (
-        k * (math.log(rate) - math.log1p(-rate))
-        - table[first : last + 1]
-        - table[trials - last : trials - first + 1][::-1]
-    )
-    top = float(terms.max())
-    constant = float(table[trials]) + trials * math.log1p(-rate)
-    log_sum = min(0.0, constant + top + math.log(float(np.exp(terms - top).sum())))
-    return log_sum if not lower else math.log(-math.expm1(log_sum)) if log_sum < 0 else -math.inf
+    return tail.log_binomial_tail(count, trials, rate)
 
 
 def log_two_binomials_tail(count: int, trials: tuple[int, int], rates: tuple[float, float]) -> float:
@@ -143,10 +132,10 @@ def log_two_binomials_tail(count: int, trials: tuple[int, int], rates: tuple[flo
     if not 0 < count <= sum(trials):
         return 0.0 if count <= 0 else -math.inf
     first, second = (_log_binomial(n, rate) for n, rate in zip(trials, rates, strict=True))
-    tail = np.logaddexp.accumulate(first[::-1])[::-1]
+    reached = np.logaddexp.accumulate(first[::-1])[::-1]
     missing = count - np.arange(trials[1] + 1)  # what the first must reach
     possible = missing <= trials[0]
-    return min(0.0, float(np.logaddexp.reduce(second[possible] + tail[np.maximum(missing[possible], 0)])))
+    return min(0.0, float(np.logaddexp.reduce(second[possible] + reached[np.maximum(missing[possible], 0)])))
 
 
 def _log_binomial(trials: int, rate: float) -> NDArray[np.float64]:

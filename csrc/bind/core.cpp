@@ -167,8 +167,8 @@ void patch_counts(py::handle matches, py::handle code, py::handle masks, py::han
   });
 }
 
-int polar_decode(py::handle soft, py::handle information, py::handle bits, const std::string& isa) {
-  const Tensor soft_(soft, "soft"), information_(information, "information"), bits_(bits, "bits");
+int polar_decode(py::handle soft, py::handle information, py::handle bits, py::handle words, const std::string& isa) {
+  const Tensor soft_(soft, "soft"), information_(information, "information"), bits_(bits, "bits"), words_(words, "words");
   const auto in = soft_.dense<const float, 1>();
   const auto free = information_.dense<const int32_t, 1>();
   const auto out = bits_.dense<uint8_t, 2>();
@@ -176,6 +176,9 @@ int polar_decode(py::handle soft, py::handle information, py::handle bits, const
   require(symbols >= 2 && symbols <= (1 << 16) && !(symbols & (symbols - 1)), "soft must hold a power of two, 2 to 65536");
   require(out.shape[0] >= 1 && out.shape[0] <= 64, "bits must have 1 to 64 rows");
   require(out.shape[1] == free.shape[0], "bits must have one column per information position");
+  const auto symbols_out = words_.dense<uint8_t, 2>();
+  require(symbols_out.shape[0] == out.shape[0] && symbols_out.shape[1] == symbols,
+          "words must have the rows of bits, and one column per symbol");
   std::vector<uint8_t> frozen(static_cast<size_t>(symbols), 1);
   int64_t last = -1;
   for (int64_t i = 0; i < free.shape[0]; ++i) {
@@ -186,7 +189,15 @@ int polar_decode(py::handle soft, py::handle information, py::handle bits, const
   py::gil_scoped_release release;
   const int layers = __builtin_ctzll(static_cast<uint64_t>(symbols)), paths = static_cast<int>(out.shape[0]);
   std::vector<float> scratch(static_cast<size_t>(kernel.polar_scratch_bytes(layers, paths, free.shape[0])) / 4 + 1);
-  return kernel.polar_decode(in.data, layers, frozen.data(), free.shape[0], paths, scratch.data(), out.data);
+  return kernel.polar_decode(in.data, layers, frozen.data(), free.shape[0], paths, scratch.data(), out.data,
+                             symbols_out.data);
+}
+
+double log_binomial_tail(int64_t count, int64_t trials, double rate, const std::string& isa) {
+  require(count >= 1 && count <= trials && rate > 0.0 && rate < 1.0, "count must be 1 to trials, and rate between 0 and 1");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  return kernel.log_binomial_tail(count, trials, rate);
 }
 
 py::array_t<float> half_normal_table() {
@@ -224,7 +235,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("patch_search", &patch_search, py::arg("key"), py::arg("x"), py::arg("least"), py::arg("best"), py::arg("matches"),
         isa);
   m.def("patch_counts", &patch_counts, py::arg("matches"), py::arg("code"), py::arg("masks"), py::arg("counts"), isa);
-  m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"), isa);
+  m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"),
+        py::arg("words"), isa);
+
+  m.def("log_binomial_tail", &log_binomial_tail, py::arg("count"), py::arg("trials"), py::arg("rate"), isa);
 
   bind_alignment(m);
   bind_foreign(m);

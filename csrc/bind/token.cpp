@@ -1,5 +1,6 @@
 // Bindings of the kernels of text marks: checks arrays, hands out scratch memory, spreads rows over threads.
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "bind/bind.hpp"
@@ -65,6 +66,42 @@ struct Logits {
   const int64_t* tokens(int64_t i) const { return listed ? row_of(candidates, i) : nullptr; }
 };
 
+// Whether all tokens are from 0 to vocabulary - 1.
+bool within(const int64_t* tokens, int64_t count, int64_t vocabulary) {
+  uint64_t signs = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t token = static_cast<uint64_t>(tokens[i]);
+    signs |= token | (static_cast<uint64_t>(vocabulary - 1) - token);
+  }
+  return !(signs >> 63);
+}
+
+bool tokens_within(py::handle tokens, int64_t vocabulary) {
+  const Tensor tokens_(tokens, "tokens");
+  const auto t = tokens_.dense<const int64_t, 1>();
+  require(vocabulary >= 1, "a vocabulary has a token");
+  return within(t.data, t.size(), vocabulary);
+}
+
+// Whether no row names a token twice, nor one out of the vocabulary.
+bool tokens_distinct(py::handle tokens, int64_t vocabulary) {
+  const Tensor tokens_(tokens, "tokens");
+  const auto t = tokens_.dense<const int64_t, 2>();
+  require(vocabulary >= 1, "a vocabulary has a token");
+  if (!within(t.data, t.size(), vocabulary)) return false;
+  std::vector<uint64_t> seen(static_cast<size_t>(vocabulary / 64 + 1));
+  for (int64_t row = 0; row < t.shape[0]; ++row) {
+    const int64_t *first = t.data + row * t.shape[1], *last = first + t.shape[1];
+    for (const int64_t* at = first; at != last; ++at) {
+      uint64_t& word = seen[static_cast<size_t>(*at / 64)];
+      if (word >> (*at % 64) & 1) return false;
+      word |= uint64_t{1} << (*at % 64);
+    }
+    for (const int64_t* at = first; at != last; ++at) seen[static_cast<size_t>(*at / 64)] = 0;
+  }
+  return true;
+}
+
 void token_states(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
                   py::handle key, py::handle out, const std::string& isa) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), salt_(salt, "salt"), key_(key, "key"),
@@ -119,20 +156,6 @@ void token_words(int prf, py::handle key, py::handle states, py::handle candidat
   });
 }
 
-void bias_logits(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, uint32_t threshold,
-                 float delta, bool hard, const std::string& isa) {
-  const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates");
-  const Function f(prf, 0, 0, key_);
-  const Logits l(logits_, candidates_);
-  const auto s = states_of(states_, l.rows());
-  const Kernels& kernel = pick(isa);
-  py::gil_scoped_release release;
-  parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i)
-      kernel.bias_row(f.prf, f.key.data, s.data + 8 * i, threshold, delta, hard, l.tokens(i), l.columns(), l.row(i));
-  });
-}
-
 void bias_colours(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, py::handle masks,
                   uint32_t colours, float delta, const std::string& isa) {
   const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates"),
@@ -151,23 +174,30 @@ void bias_colours(int prf, py::handle key, py::handle states, py::handle logits,
   });
 }
 
-void bias_logits_self(py::handle tokens, py::handle begin, py::handle end, int prf, int64_t width, py::handle key,
-                      py::handle logits, py::handle candidates, uint32_t threshold, float delta, bool hard, int64_t top,
-                      const std::string& isa) {
+void bias_logits(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle key,
+                 py::handle logits, py::handle candidates, uint32_t threshold, float delta, bool hard, int64_t top,
+                 const std::string& isa) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), key_(key, "key"), logits_(logits, "logits"),
       candidates_(candidates, "candidates");
   const Texts texts(tokens_, begin_, end_);
-  const Function f(prf, 3, width, key_);
+  const Function f(prf, seeding, width, key_);
   const Logits l(logits_, candidates_);
   require(texts.count() == l.rows(), "logits must have one row per text");
   require(top >= 1, "top must be 1 or more");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   parallel_for(l.rows(), 1, [&](int64_t first, int64_t last) {
-    std::vector<int64_t> scratch(static_cast<size_t>(std::min(top, l.columns())));
-    for (int64_t i = first; i < last; ++i)
-      kernel.bias_row_self(TokenContext{f.prf, f.seeding, f.key.data, texts.text(i), texts.length(i), f.width, nullptr, 0},
-                           threshold, delta, hard, top, l.tokens(i), l.columns(), l.row(i), scratch.data());
+    std::vector<int64_t> scratch(seeding == 3 ? static_cast<size_t>(std::min(top, l.columns())) : 0);
+    for (int64_t i = first; i < last; ++i) {
+      const TokenContext context{f.prf, f.seeding, f.key.data, texts.text(i), texts.length(i), f.width, nullptr, 0};
+      if (seeding == 3) {
+        kernel.bias_row_self(context, threshold, delta, hard, top, l.tokens(i), l.columns(), l.row(i), scratch.data());
+        continue;
+      }
+      uint32_t state[8];
+      kernel.token_state(context, state);
+      kernel.bias_row(f.prf, f.key.data, state, threshold, delta, hard, l.tokens(i), l.columns(), l.row(i));
+    }
   });
 }
 
@@ -190,44 +220,65 @@ void gumbel_columns(int prf, py::handle key, py::handle states, py::handle logit
 
 constexpr int64_t padded(int64_t count) { return (count + 7) / 8 * 8; }
 
-// Calls work(row, words of the row, scratch) on rows; `done` gets whether it returned true.
+// Calls work(row of logits, its number, scratch) on rows; `done` gets whether it returned true.
 template <class Work>
-void reshape_rows(const View<float, 2>& logits, int64_t planes, const View<const uint32_t, 3>& words,
-                  const View<uint8_t, 1>& done, Work work) {
+void reshape_rows(const View<float, 2>& logits, const View<uint8_t, 1>& done, Work work) {
   require(logits.strides[1] == 1 || logits.shape[1] <= 1, "the columns of logits must be contiguous");
-  require(words.shape[0] == logits.shape[0] && words.shape[1] == planes && words.shape[2] >= padded(logits.shape[1]),
-          "words must have as many rows as logits, and columns up to a multiple of 8");
   require(done.shape[0] == logits.shape[0], "done must hold one flag per row");
   py::gil_scoped_release release;
   parallel_for(logits.shape[0], 1, [&](int64_t first, int64_t last) {
-    std::vector<float> scratch(static_cast<size_t>(padded(logits.shape[1])));
-    for (int64_t i = first; i < last; ++i)
-      done.data[i] = work(logits.data + i * logits.strides[0], words.data + i * planes * words.shape[2], scratch.data());
+    const auto scratch = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(padded(logits.shape[1])));
+    for (int64_t i = first; i < last; ++i) done.data[i] = work(logits.data + i * logits.strides[0], i, scratch.get());
   });
 }
 
-void tournament(py::handle words, int depth, py::handle logits, py::handle done, const std::string& isa) {
+void require_words(const View<const uint32_t, 3>& words, int64_t planes, const View<float, 2>& logits) {
+  require(words.shape[0] == logits.shape[0] && words.shape[1] == planes && words.shape[2] >= padded(logits.shape[1]),
+          "words must have as many rows as logits, and columns up to a multiple of 8");
+}
+
+void tournament(int prf, py::handle key, py::handle states, py::handle logits, py::handle candidates, int depth, py::handle done,
+                const std::string& isa) {
+  const Tensor key_(key, "key"), states_(states, "states"), logits_(logits, "logits"), candidates_(candidates, "candidates"),
+      done_(done, "done");
+  const Function f(prf, 0, 0, key_);
+  const Logits l(logits_, candidates_);
+  const auto s = states_of(states_, l.rows());
+  require(depth >= 1 && depth <= 32, "depth must be 1 to 32");
+  const Kernels& kernel = pick(isa);
+  reshape_rows(l.values, done_.dense<uint8_t, 1>(), [&](float* row, int64_t i, float* scratch) {
+    const int64_t count = l.columns(), stride = padded(count);
+    const auto words = std::make_unique_for_overwrite<uint32_t[]>(static_cast<size_t>(stride));
+    std::fill(words.get() + count, words.get() + stride, 0u);
+    kernel.token_words(f.prf, f.key.data, s.data + 8 * i, l.tokens(i), count, words.get());
+    return kernel.tournament_row(words.get(), stride, depth, count, row, scratch);
+  });
+}
+
+void tournament_of_words(py::handle words, int depth, py::handle logits, py::handle done, const std::string& isa) {
   const Tensor words_(words, "words"), logits_(logits, "logits"), done_(done, "done");
   const auto l = logits_.view<float, 2>(kDLCPU);
   const auto w = words_.dense<const uint32_t, 3>();
   require(depth >= 1 && depth <= 64, "depth must be 1 to 64");
+  require_words(w, (depth + 31) / 32, l);
   const Kernels& kernel = pick(isa);
-  reshape_rows(l, (depth + 31) / 32, w, done_.dense<uint8_t, 1>(), [&](float* row, const uint32_t* bits, float* scratch) {
-    return kernel.tournament_row(bits, w.shape[2], depth, l.shape[1], row, scratch);
+  reshape_rows(l, done_.dense<uint8_t, 1>(), [&](float* row, int64_t i, float* scratch) {
+    return kernel.tournament_row(w.data + i * w.shape[1] * w.shape[2], w.shape[2], depth, l.shape[1], row, scratch);
   });
 }
 
 void reweight(py::handle words, double alpha, py::handle logits, py::handle done, const std::string& isa) {
   const Tensor words_(words, "words"), logits_(logits, "logits"), done_(done, "done");
   const auto l = logits_.view<float, 2>(kDLCPU);
+  const auto w = words_.dense<const uint32_t, 3>();
   require(alpha > 0.0 && alpha <= 0.5, "alpha must be above 0 and at most 1/2");
+  require_words(w, 1, l);
   const Kernels& kernel = pick(isa);
-  reshape_rows(l, 1, words_.dense<const uint32_t, 3>(), done_.dense<uint8_t, 1>(),
-               [&](float* row, const uint32_t* bits, float* scratch) {
-                 std::vector<double> masses(reweight_buckets);
-                 std::vector<int64_t> columns(static_cast<size_t>(l.shape[1]));
-                 return kernel.reweight_row(bits, alpha, l.shape[1], row, scratch, masses.data(), columns.data());
-               });
+  reshape_rows(l, done_.dense<uint8_t, 1>(), [&](float* row, int64_t i, float* scratch) {
+    std::vector<double> masses(reweight_buckets);
+    std::vector<int64_t> columns(static_cast<size_t>(l.shape[1]));
+    return kernel.reweight_row(w.data + i * w.shape[2], alpha, l.shape[1], row, scratch, masses.data(), columns.data());
+  });
 }
 
 void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
@@ -240,7 +291,7 @@ void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, in
   const auto w = words_.dense<uint32_t, 1>();
   const auto c = counts_.dense<uint8_t, 1>();
   const auto places = sites_.dense<uint32_t, 1>();
-  require(s.shape[0] == 1 && (seeding != 3 || s.shape[1] == 0 || prf != 2), "salt must have one row");
+  require(s.shape[0] == 1 && (seeding != 3 || s.shape[1] == 0), "salt must have one row, and none goes with this seeding");
   require(w.shape[0] == texts.tokens.shape[0] && c.shape[0] == w.shape[0], "words and counts must hold one entry per token");
   require(places.shape[0] == 0 || (places.shape[0] == w.shape[0] && seeding != 3),
           "sites must hold one entry per token or none, and a seeding by context alone");
@@ -266,18 +317,19 @@ void bind_tokens(py::module_& m) {
   const auto isa = py::arg("isa") = "";
   const auto tokens = py::arg("tokens"), begin = py::arg("begin"), end = py::arg("end"), prf = py::arg("prf"),
              key = py::arg("key"), states = py::arg("states"), logits = py::arg("logits"), candidates = py::arg("candidates");
+  m.def("tokens_within", &tokens_within, tokens, py::arg("vocabulary"));
+  m.def("tokens_distinct", &tokens_distinct, tokens, py::arg("vocabulary"));
   m.def("token_states", &token_states, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
         py::arg("out"), isa);
   m.def("token_repeats", &token_repeats, tokens, begin, end, py::arg("width"), py::arg("out"));
   m.def("token_words", &token_words, prf, key, states, candidates, py::arg("out"), isa);
-  m.def("bias_logits", &bias_logits, prf, key, states, logits, candidates, py::arg("threshold"), py::arg("delta"),
-        py::arg("hard"), isa);
+  m.def("bias_logits", &bias_logits, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), key, logits, candidates,
+        py::arg("threshold"), py::arg("delta"), py::arg("hard"), py::arg("top"), isa);
   m.def("bias_colours", &bias_colours, prf, key, states, logits, candidates, py::arg("masks"), py::arg("colours"),
         py::arg("delta"), isa);
-  m.def("bias_logits_self", &bias_logits_self, tokens, begin, end, prf, py::arg("width"), key, logits, candidates,
-        py::arg("threshold"), py::arg("delta"), py::arg("hard"), py::arg("top"), isa);
   m.def("gumbel_columns", &gumbel_columns, prf, key, states, logits, candidates, py::arg("out"), isa);
-  m.def("tournament", &tournament, py::arg("words"), py::arg("depth"), logits, py::arg("done"), isa);
+  m.def("tournament", &tournament, prf, key, states, logits, candidates, py::arg("depth"), py::arg("done"), isa);
+  m.def("tournament_of_words", &tournament_of_words, py::arg("words"), py::arg("depth"), logits, py::arg("done"), isa);
   m.def("reweight", &reweight, py::arg("words"), py::arg("alpha"), logits, py::arg("done"), isa);
   m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
         py::arg("by_context"), py::arg("words"), py::arg("counts"), py::arg("sites"), isa);

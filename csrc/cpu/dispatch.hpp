@@ -65,7 +65,7 @@ struct Kernels {
 
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
-                      uint8_t* bits);
+                      uint8_t* bits, uint8_t* words);
 
   // Alignment with a key sequence; `taken` holds a zero bit per place of the vocabulary (0: no places).
   int64_t (*alignment_scratch)(const AlignedText& text);
@@ -93,6 +93,8 @@ struct Kernels {
   // states: 8 words per token; slots: `size`, a power of two above `length`, all -1; sites: null if not wanted.
   void (*read_text)(const TokenContext& context, int by_context, const int64_t* text, int64_t length, uint32_t* states,
                     int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts, uint32_t* sites);
+
+  double (*log_binomial_tail)(int64_t count, int64_t trials, double rate);
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);

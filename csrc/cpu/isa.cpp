@@ -75,6 +75,8 @@ double rademacher_tail(const int32_t* counts, const int32_t* values, int levels,
   return RademacherSum{counts, values, levels}.log_tail(score);
 }
 
+double binomial_tail(int64_t count, int64_t trials, double rate) { return log_binomial_tail(count, trials, rate); }
+
 Alignment alignment(const AlignedText& t) {
   return {t.tokens, t.starts, t.blocks, t.length, t.kinds, t.rows, t.weights};
 }
@@ -132,8 +134,9 @@ void token_words(int prf, const uint32_t* key, const uint32_t* state, const int6
     uint32_t words[chunk];
     for (int64_t base = 0; base < count; base += chunk) {
       const int64_t width = at_most(chunk, count - base);
-      column_words<decltype(function)>(token_key(key), state_at(state), candidates, base, width, words);
-      __builtin_memcpy(out + base, words, static_cast<size_t>(width) * sizeof *words);
+      uint32_t* at = width == chunk ? out + base : words;
+      column_words<decltype(function)>(token_key(key), state_at(state), candidates, base, width, at);
+      if (at == words) __builtin_memcpy(out + base, words, static_cast<size_t>(width) * sizeof *words);
     }
   });
 }
@@ -248,6 +251,7 @@ const Kernels table = {
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
     alignment_scratch, align_text, random_key_reaches,
     token_state, token_repeats, token_words, bias_logits, bias_logits_colours, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
+    binomial_tail,
     extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,

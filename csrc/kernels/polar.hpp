@@ -22,13 +22,13 @@ struct PolarCandidate {
 WM_FN bool polar_before(const PolarCandidate& a, const PolarCandidate& b) {
   return a.metric < b.metric || (a.metric == b.metric && a.index < b.index);
 }
-WM_FN void polar_sort(PolarCandidate* list, int count) {
-  for (int i = 1; i < count; ++i) {
-    const PolarCandidate item = list[i];
-    int j = i;
-    for (; j > 0 && polar_before(item, list[j - 1]); --j) list[j] = list[j - 1];
-    list[j] = item;
-  }
+// Puts a candidate into a sorted list that keeps the first `most`; returns its new size.
+WM_FN int polar_insert(PolarCandidate* list, int size, int most, PolarCandidate item) {
+  if (size == most && !polar_before(item, list[size - 1])) return size;
+  int j = size < most ? size : size - 1;
+  for (; j > 0 && polar_before(item, list[j - 1]); --j) list[j] = list[j - 1];
+  list[j] = item;
+  return size < most ? size + 1 : size;
 }
 
 WM_FN float polar_f(float a, float b) {
@@ -38,9 +38,10 @@ WM_FN float polar_f(float a, float b) {
 }
 
 // soft: 2^layers values, positive for a symbol of 0. frozen: 1 where the input bit is 0 by design.
-// bits: row r holds the information bits of the r-th best path, one byte each. Returns the number of rows.
+// bits, words: row r holds the information bits and the code symbols of the r-th best path, one byte each. Returns the number
+// of rows.
 static inline int polar_decode(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths,
-                               void* scratch, uint8_t* bits) {
+                               void* scratch, uint8_t* bits, uint8_t* words) {
   const int64_t symbols = int64_t{1} << layers;
   float* values[max_polar_layers + 1];  // values[d]: 2^d rows of one column per path
   uint8_t* sums[max_polar_layers + 1];  // sums[d]: the same for the partial sums of finished left halves
@@ -56,6 +57,7 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
   uint8_t* parent = next + symbols * paths;
   uint8_t* decided = parent + information * paths;
 
+  bool in_place[max_polar_layers + 1] = {};  // whether value_at[d] is p itself for path p
   for (int d = 0; d <= layers; ++d)
     for (int p = 0; p < paths; ++p) value_at[d][p] = 0, sum_at[d][p] = 0;
   float metric[max_polar_paths] = {0};
@@ -74,12 +76,17 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
         const float *a = above + k * stride, *b = above + (k + half) * stride;
         float* out = values[d] + k * paths;
         const uint8_t* left = sums[d] + k * paths;
+        if (!right && in_place[d + 1]) {
+          for (int p = 0; p < alive; ++p) out[p] = polar_f(a[p], b[p]);
+          continue;
+        }
         for (int p = 0; p < alive; ++p) {
           const int from = value_at[d + 1][p];
           out[p] = !right ? polar_f(a[from], b[from]) : left[sum_at[d][p]] ? b[from] - a[from] : b[from] + a[from];
         }
       }
       for (int p = 0; p < alive; ++p) value_at[d][p] = static_cast<uint8_t>(p);
+      in_place[d] = true;
     }
 
     const float* leaf = values[0];
@@ -89,13 +96,18 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
         current[p] = 0;
       }
     } else {
-      PolarCandidate list[2 * max_polar_paths];
-      for (int p = 0; p < alive; ++p) {
-        list[2 * p] = {metric[p] + (leaf[p] < 0 ? -leaf[p] : 0.0f), 2 * p};
-        list[2 * p + 1] = {metric[p] + (leaf[p] > 0 ? leaf[p] : 0.0f), 2 * p + 1};
+      const auto candidate = [&](int p, bool bit) {
+        const float against = bit ? leaf[p] : -leaf[p];
+        return PolarCandidate{metric[p] + (against > 0 ? against : 0.0f), 2 * p + bit};
+      };
+      PolarCandidate list[max_polar_paths];
+      int kept = 0;
+      if (2 * alive <= paths) {
+        for (int p = 0; p < alive; ++p) list[kept++] = candidate(p, false), list[kept++] = candidate(p, true);
+      } else {  // the likely ones first, so that most others are turned away
+        for (int p = 0; p < alive; ++p) kept = polar_insert(list, kept, paths, candidate(p, leaf[p] < 0));
+        for (int p = 0; p < alive; ++p) kept = polar_insert(list, kept, paths, candidate(p, !(leaf[p] < 0)));
       }
-      int kept = 2 * alive;
-      if (kept > paths) polar_sort(list, kept), kept = paths;
       uint8_t *from = parent + decisions * paths, *bit = decided + decisions * paths;
       for (int p = 0; p < kept; ++p) {
         from[p] = static_cast<uint8_t>(list[p].index / 2);
@@ -107,6 +119,7 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
         uint8_t value[max_polar_paths], sum[max_polar_paths];
         for (int p = 0; p < kept; ++p) value[p] = value_at[d][from[p]], sum[p] = sum_at[d][from[p]];
         for (int p = 0; p < kept; ++p) value_at[d][p] = value[p], sum_at[d][p] = sum[p];
+        in_place[d] = false;
       }
       alive = kept;
       ++decisions;
@@ -131,10 +144,10 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
   }
 
   PolarCandidate order[max_polar_paths];
-  for (int p = 0; p < alive; ++p) order[p] = {metric[p], p};
-  polar_sort(order, alive);
+  for (int p = 0; p < alive; ++p) polar_insert(order, p, alive, {metric[p], p});
   for (int row = 0; row < alive; ++row) {
     int p = order[row].index;
+    for (int64_t k = 0; k < symbols; ++k) words[row * symbols + k] = current[k * paths + p];
     for (int64_t k = information - 1; k >= 0; --k) {
       bits[row * information + k] = decided[k * paths + p];
       p = parent[k * paths + p];

@@ -1,5 +1,5 @@
-// Tail of a weighted Rademacher sum (see watermark/ops/parity.py). Needs exp, log and erfc, so devices agree
-// to rounding only.
+// Tails of a weighted Rademacher sum (see watermark/ops/parity.py) and of a binomial. Need exp, log and their like, so devices
+// agree to rounding only.
 #pragma once
 #include <math.h>
 
@@ -97,5 +97,25 @@ struct RademacherSum {
     return log_p < 0.0 ? log_p : 0.0;
   }
 };
+
+#ifndef __CUDACC__
+// ln P(Bin(trials, rate) >= count), 0 < count <= trials, 0 < rate < 1: the summand at the edge, times the sum of the ratios of
+// all further ones to it, away from the mean.
+static inline double log_binomial_tail(int64_t count, int64_t trials, double rate) {
+  const double n = static_cast<double>(trials), odds = rate / (1.0 - rate);
+  const bool lower = static_cast<double>(count) <= n * rate;
+  const double edge = static_cast<double>(lower ? count - 1 : count);
+  double sum = 1.0, term = 1.0;
+  if (lower)
+    for (double k = edge; k > 0.0 && term > 1e-20 * sum; --k) sum += term *= k / ((n + 1.0 - k) * odds);
+  else
+    for (double k = edge + 1.0; k <= n && term > 1e-20 * sum; ++k) sum += term *= (n + 1.0 - k) * odds / k;
+  int sign;
+  const double choices = lgamma_r(n + 1.0, &sign) - lgamma_r(edge + 1.0, &sign) - lgamma_r(n - edge + 1.0, &sign);
+  const double log_sum = choices + edge * log(rate) + (n - edge) * log1p(-rate) + log(sum);
+  if (!lower) return log_sum < 0.0 ? log_sum : 0.0;
+  return log_sum < 0.0 ? log(-expm1(log_sum)) : -__builtin_huge_val();
+}
+#endif
 
 }  // namespace watermark::WM_ISA

@@ -82,6 +82,25 @@ WM_FN void philox(W (&c)[4], K k0, K k1) {
   }
 }
 
+#ifndef __CUDACC__
+// The same for eight counters and one key: even and odd lanes apart, in lanes of 64 bits, where a product needs no sorting
+// into halves. What its upper half leaves behind is never read.
+WM_FN void philox_lanes(u32x8 (&c)[4], uint32_t k0, uint32_t k1) {
+  u64x4 lanes[2][4];
+  for (int i = 0; i < 4; ++i) lanes[0][i] = bit_cast<u64x4>(c[i]), lanes[1][i] = lanes[0][i] >> 32;
+  for (int round = 0; round < 10; ++round) {
+    const u64x4 by0 = bit_cast<u64x4>(u32x8{} + k0), by1 = bit_cast<u64x4>(u32x8{} + k1);
+    for (u64x4 (&x)[4] : lanes) {
+      const u64x4 a = multiply_even(bit_cast<u32x8>(x[0]), u32x8{} + 0xD2511F53u);
+      const u64x4 b = multiply_even(bit_cast<u32x8>(x[2]), u32x8{} + 0xCD9E8D57u);
+      x[0] = (b >> 32) ^ x[1] ^ by0, x[1] = b, x[2] = (a >> 32) ^ x[3] ^ by1, x[3] = a;
+    }
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  for (int i = 0; i < 4; ++i) c[i] = bit_cast<u32x8>((lanes[0][i] & 0xffffffffu) | (lanes[1][i] << 32));
+}
+#endif
+
 // A function gives: context(key, window) and word(key, state, token), for one or for eight lanes; keyed(state), whether the
 // state depends on the key at all; and on the CPU
 // words(key, state, first, out) for the `block` tokens from `first`, a multiple of it, and gather(key, state, tokens) for
@@ -121,14 +140,14 @@ struct Philox {
   static WM_INLINE void words(const TokenKey& key, const State& s, uint32_t first, uint32_t* out) {
     const u32x8 zero = {};
     u32x8 c[4] = {u32x8{0, 1, 2, 3, 4, 5, 6, 7} + (first >> 2), zero + s.words[0], zero + s.words[1], zero + s.words[2]};
-    philox(c, key.words[0] ^ s.words[3], key.words[1] ^ token_domain);
+    philox_lanes(c, key.words[0] ^ s.words[3], key.words[1] ^ token_domain);
     interleave(c, out);
   }
 
   static WM_INLINE u32x8 gather(const TokenKey& key, const State& s, u32x8 token) {
     const u32x8 zero = {};
     u32x8 c[4] = {token >> 2, zero + s.words[0], zero + s.words[1], zero + s.words[2]};
-    philox(c, key.words[0] ^ s.words[3], key.words[1] ^ token_domain);
+    philox_lanes(c, key.words[0] ^ s.words[3], key.words[1] ^ token_domain);
     return pick_word(c, token);
   }
 
@@ -280,14 +299,14 @@ struct Sbw {
 
   static WM_INLINE void words(const TokenKey&, const State& s, uint32_t first, uint32_t* out) {
     u32x8 c[4] = {u32x8{0, 1, 2, 3, 4, 5, 6, 7} + (first >> 2), {}, {}, {}};
-    philox(c, s.words[0], s.words[1]);
+    philox_lanes(c, s.words[0], s.words[1]);
     for (u32x8& word : c) word <<= 1;
     Philox::interleave(c, out);
   }
 
   static WM_INLINE u32x8 gather(const TokenKey&, const State& s, u32x8 token) {
     u32x8 c[4] = {token >> 2, {}, {}, {}};
-    philox(c, s.words[0], s.words[1]);
+    philox_lanes(c, s.words[0], s.words[1]);
     return Philox::pick_word(c, token) << 1;
   }
 #endif
@@ -350,29 +369,60 @@ WM_FN State state_of(const TokenKey& key, const Window& window, Seeding seeding)
   return Prf::context(key, window);
 }
 
-// State of seeding `self`: the window without its oldest token, and the candidate.
-template <class Prf>
-WM_FN State self_state(const TokenKey& key, const Window& window, int64_t candidate) {
-  State best{};
-  for (int64_t i = 1; i <= window.width; ++i) {
-    const int64_t pair[2] = {i < window.width ? window.token(i) : candidate, candidate};
-    const State s = Prf::context(key, Window{pair, 2, 2, window.salt, window.salts});
-    if (i == 1 || s.words[0] < best.words[0]) best = s;
+// Two tokens in place of a window, for one or for eight lanes.
+template <class W>
+struct Pair {
+  W tokens[2];
+
+  using Word = W;
+  WM_INLINE int64_t size() const { return 2; }
+  WM_INLINE W word(int64_t i) const { return tokens[i]; }
+};
+
+#ifndef __CUDACC__
+// One window for eight lanes.
+struct SameWindow {
+  Window window;
+
+  using Word = u32x8;
+  WM_INLINE int64_t size() const { return window.size(); }
+  WM_INLINE u32x8 word(int64_t i) const { return u32x8{} + window.word(i); }
+};
+#endif
+
+// State of seeding `self`, without salt: the windows without their oldest tokens, and the candidates.
+template <class Prf, class Windows, class W>
+WM_FN StateOf<W> self_state(Prf, const TokenKey& key, const Windows& windows, W candidate) {
+  StateOf<W> best = Prf::context(key, Pair<W>{{candidate, candidate}});
+  for (int64_t i = windows.size() - 1; i > 0; --i) {
+    const StateOf<W> s = Prf::context(key, Pair<W>{{windows.word(i), candidate}});
+    const auto earlier = s.words[0] <= best.words[0];
+    for (int j = 0; j < 8; ++j) best.words[j] = earlier ? s.words[j] : best.words[j];
   }
   return best;
 }
 
-template <>
-WM_INLINE State self_state<Sbw>(const TokenKey& key, const Window& window, int64_t candidate) {
-  const uint64_t scale = Sbw::number(key), anchor = static_cast<uint64_t>(sbw_hash(candidate));
-  int64_t best = static_cast<int64_t>(scale * anchor * anchor);
-  for (int64_t i = 1; i < window.width; ++i) {
-    const int64_t seed = static_cast<int64_t>(scale * static_cast<uint64_t>(sbw_hash(window.token(i))) * anchor);
-    best = seed < best ? seed : best;
-  }
-  return Sbw::seed(static_cast<uint64_t>(best));
-}
+WM_FN uint32_t& lane(uint32_t& x, int) { return x; }
+#ifndef __CUDACC__
+WM_FN uint32_t& lane(u32x8& x, int i) { return reinterpret_cast<uint32_t*>(&x)[i]; }
+#endif
 
+template <class Windows, class W>
+WM_FN StateOf<W> self_state(Sbw, const TokenKey& key, const Windows& windows, W candidate) {
+  StateOf<W> out = {};
+  for (int j = 0; j < static_cast<int>(sizeof(W) / 4); ++j) {
+    const uint64_t scaled = Sbw::number(key) * static_cast<uint64_t>(sbw_hash(lane(candidate, j)));
+    int64_t best = static_cast<int64_t>(scaled * static_cast<uint64_t>(sbw_hash(lane(candidate, j))));
+    for (int64_t i = 1; i < windows.size(); ++i) {
+      W token = windows.word(i);
+      const int64_t seed = static_cast<int64_t>(scaled * static_cast<uint64_t>(sbw_hash(lane(token, j))));
+      best = seed < best ? seed : best;
+    }
+    const State s = Sbw::seed(static_cast<uint64_t>(best));
+    lane(out.words[0], j) = s.words[0], lane(out.words[1], j) = s.words[1];
+  }
+  return out;
+}
 // Whether a window of `width` tokens before `position` occurs before an earlier token of the text.
 WM_FN bool repeats(const int64_t* text, int64_t position, int64_t width) {
   for (int64_t other = position - 1; other >= 0; --other) {

@@ -167,15 +167,41 @@ struct Highest {
   }
 };
 
+// A number that at least `most` logits reach: as many of the largest ones of 64 parts of the row do.
+static inline float reached_by(const float* logits, int64_t count, int64_t most) {
+  f32x8 top[8];
+  for (f32x8& part : top) part = f32x8{} + minus_infinity;
+  for (int64_t i = 0; i + 64 <= count; i += 64)
+    for (int64_t j = 0; j < 8; ++j) {
+      const f32x8 l = load<f32x8>(logits + i + 8 * j);
+      top[j] = l > top[j] ? l : top[j];
+    }
+  float best = minus_infinity;
+  for (int64_t i = 0; i < 64; ++i) {
+    i32x8 reach = {};
+    const float mine = top[i / 8][i % 8];
+    for (const f32x8& part : top) reach -= part >= mine;
+    int64_t number = 0;
+    for (int j = 0; j < 8; ++j) number += reach[j];
+    if (number >= most && mine > best) best = mine;
+  }
+  return best;
+}
+
 static inline int64_t highest_columns(const float* logits, int64_t count, int64_t most, int64_t* columns) {
   Highest heap{logits, columns, 0, most};
+  const float least = reached_by(logits, count, most);
   int64_t i = 0;
-  for (; i < count && heap.size < most; ++i) heap.offer(i);
-  for (; i + 8 <= count; i += 8) {
-    const i32x8 higher = load<f32x8>(logits + i) > f32x8{} + logits[columns[0]];
-    const u64x4 any = bit_cast<u64x4>(higher);
+  for (; i + 32 <= count; i += 32) {
+    i32x8 high = {};
+    for (int64_t j = 0; j < 32; j += 8) {
+      const f32x8 l = load<f32x8>(logits + i + j);
+      high |= heap.size < most ? ~(l < least) : l > logits[columns[0]];
+    }
+    const u64x4 any = bit_cast<u64x4>(high);
     if (any[0] | any[1] | any[2] | any[3])
-      for (int64_t j = 0; j < 8; ++j) heap.offer(i + j);
+      for (int64_t j = 0; j < 32; ++j)
+        if (!(logits[i + j] < least)) heap.offer(i + j);
   }
   for (; i < count; ++i) heap.offer(i);
   return heap.size;
@@ -185,12 +211,20 @@ static inline int64_t highest_columns(const float* logits, int64_t count, int64_
 template <class Prf>
 static inline void bias_row_self(const TokenKey& key, const Window& window, const Green& green, const int64_t* candidates,
                                  const int64_t* columns, int64_t count, float* logits) {
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t column = columns ? columns[i] : i, token = candidates ? candidates[column] : column;
-    const uint32_t word = Prf::word(key, self_state<Prf>(key, window, token), static_cast<uint32_t>(token));
-    const bool is_green = word < green.threshold;
-    if (green.hard && !is_green) logits[column] = minus_infinity;
-    if (!green.hard && is_green) logits[column] += green.delta;
+  for (int64_t first = 0; first < count; first += 8) {
+    const int64_t width = at_most(8, count - first);
+    int64_t places[8] = {};
+    u32x8 token = {};
+    for (int64_t j = 0; j < width; ++j) {
+      places[j] = columns ? columns[first + j] : first + j;
+      token[j] = static_cast<uint32_t>(candidates ? candidates[places[j]] : places[j]);
+    }
+    const u32x8 word = Prf::word(key, self_state(Prf{}, key, SameWindow{window}, token), token);
+    for (int64_t j = 0; j < width; ++j) {
+      const bool is_green = word[j] < green.threshold;
+      if (green.hard && !is_green) logits[places[j]] = minus_infinity;
+      if (!green.hard && is_green) logits[places[j]] += green.delta;
+    }
   }
 }
 
@@ -333,7 +367,7 @@ struct Tournament {
 
   struct Layers {  // up to three layers of one plane
     int first, count;
-    WM_INLINE int shift(int i) const { return first % 32 + i; }
+    WM_INLINE int shift() const { return first % 32; }
   };
 
   WM_INLINE Layers after(int layer) const {
@@ -346,39 +380,50 @@ struct Tournament {
     double of[8];
   };
 
-  // Multiplies by the factors of some layers (of none for the first pass), and sums for the layers `next`.
-  Masses pass(Layers now, f32x8 factors, Layers next) const {
+  // Multiplies by the factors of some layers (of none for the first pass), and sums for the next `layers` from bit `shift` of
+  // the words `then`.
+  template <int layers>
+  Masses pass(Layers now, f32x8 factors, const uint32_t* then, int shift) const {
     double totals[8][8] = {};
     const uint32_t* mine = bits + now.first / 32 * stride;
-    const uint32_t* then = next.count ? bits + next.first / 32 * stride : mine;
-    const uint32_t shift = static_cast<uint32_t>(now.shift(0)), keep = (1u << now.count) - 1;
-    const u32x8 up[3] = {u32x8{} + static_cast<uint32_t>(31 - next.shift(0)), u32x8{} + static_cast<uint32_t>(30 - next.shift(0)) % 32,
-                         u32x8{} + static_cast<uint32_t>(29 - next.shift(0)) % 32};
-    const i32x8 some[3] = {i32x8{} - (next.count > 0), i32x8{} - (next.count > 1), i32x8{} - (next.count > 2)};
+    const uint32_t down = static_cast<uint32_t>(now.shift());
+    u32x8 up[3];
+    for (int i = 0; i < layers; ++i) up[i] = u32x8{} + static_cast<uint32_t>(31 - i - shift);
     for (int64_t base = 0; base < padded; base += 1024) {
       f32x8 sums[8] = {};
       const int64_t end = at_most(base + 1024, padded);
       for (int64_t i = base; i < end; i += 8) {
         f32x8 w = load<f32x8>(p + i);
         if (now.count) {
-          w *= __builtin_shuffle(factors, bit_cast<i32x8>((load<u32x8>(mine + i) >> shift) & keep));
+          w *= __builtin_shuffle(factors, bit_cast<i32x8>(load<u32x8>(mine + i) >> down));
           store(p + i, w);
         }
+        if constexpr (layers == 0) continue;
         const u32x8 word = load<u32x8>(then + i);
-        const i32x8 a = (bit_cast<i32x8>(word << up[0]) >> 31) & some[0], b = (bit_cast<i32x8>(word << up[1]) >> 31) & some[1],
-                    c = (bit_cast<i32x8>(word << up[2]) >> 31) & some[2];
-        const i32x8 wa = bit_cast<i32x8>(w) & a, wb = bit_cast<i32x8>(w) & b, wc = bit_cast<i32x8>(w) & c, wab = wa & b;
-        sums[1] += bit_cast<f32x8>(wa), sums[2] += bit_cast<f32x8>(wb), sums[3] += bit_cast<f32x8>(wab);
-        sums[4] += bit_cast<f32x8>(wc), sums[5] += bit_cast<f32x8>(wa & c), sums[6] += bit_cast<f32x8>(wb & c);
-        sums[7] += bit_cast<f32x8>(wab & c);
+        i32x8 won[3];
+        for (int j = 0; j < layers; ++j) won[j] = bit_cast<i32x8>(word << up[j]) >> 31;
+        i32x8 parts[8] = {bit_cast<i32x8>(w)};
+        for (int k = 1; k < 1 << layers; ++k) {
+          const int last = k >= 4 ? 2 : k >= 2 ? 1 : 0;
+          parts[k] = parts[k - (1 << last)] & won[last];
+          sums[k] += bit_cast<f32x8>(parts[k]);
+        }
       }
-      for (int k = 1; k < 8; ++k)
+      for (int k = 1; k < 1 << layers; ++k)
         for (int j = 0; j < 8; ++j) totals[k][j] += static_cast<double>(sums[k][j]);
     }
     Masses m = {};
-    for (int k = 1; k < 8; ++k)
+    for (int k = 1; k < 1 << layers; ++k)
       for (int j = 0; j < 8; ++j) m.of[k] += totals[k][j];
     return m;
+  }
+
+  Masses pass(Layers now, f32x8 factors, Layers next) const {
+    const uint32_t* then = bits + next.first / 32 * stride;
+    if (next.count == 3) return pass<3>(now, factors, then, next.shift());
+    if (next.count == 2) return pass<2>(now, factors, then, next.shift());
+    if (next.count == 1) return pass<1>(now, factors, then, next.shift());
+    return pass<0>(now, factors, nullptr, 0);
   }
 
   void run(double total) const {
@@ -389,8 +434,10 @@ struct Tournament {
       const double a = m.of[1] / total, b = (m.of[2] * (1 - a) + m.of[3]) / total;
       const double c = (m.of[4] * (1 - a) * (1 - b) + m.of[5] * (1 - b) + m.of[6] * (1 - a) + m.of[7]) / total;
       f32x8 factors;
-      for (int k = 0; k < 8; ++k)
-        factors[k] = static_cast<float>((1 - a + (k & 1)) * (1 - b + (k >> 1 & 1)) * (1 - c + (k >> 2)));
+      for (int k = 0; k < 8; ++k) {
+        const int won = k & ((1 << now.count) - 1);  // whatever the bits of further layers
+        factors[k] = static_cast<float>((1 - a + (won & 1)) * (1 - b + (won >> 1 & 1)) * (1 - c + (won >> 2)));
+      }
       const Layers next = after(now.first + now.count);
       m = pass(now, factors, next);
       now = next;
@@ -475,11 +522,12 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
                              int64_t length, State* states, int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts,
                              uint32_t* sites) {
   int64_t t = 0;
-  for (; seeding == Seeding::left && t + 8 <= length; t += 8) {
-    const Window first{text, t, empty.width, empty.salt, empty.salts};
+  const bool by_candidate = seeding == Seeding::self;
+  for (; (by_candidate || seeding == Seeding::left) && t + 8 <= length; t += 8) {
+    const Windows windows{{text, t, empty.width, empty.salt, empty.salts}};
     u32x8 token;
     for (int64_t j = 0; j < 8; ++j) token[j] = static_cast<uint32_t>(text[t + j]);
-    const StateOf<u32x8> s = Prf::context(key, Windows{first});
+    const StateOf<u32x8> s = by_candidate ? self_state(Prf{}, key, windows, token) : Prf::context(key, windows);
     store(words + t, Prf::word(key, s, token));
     if (sites) store(sites + t, Prf::word(key, s, u32x8{} + site_token));
     for (int64_t j = 0; j < 8; ++j)
@@ -487,8 +535,9 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
   }
   for (; t < length; ++t) {
     const Window window{text, t, empty.width, empty.salt, empty.salts};
-    states[t] = seeding == Seeding::self ? self_state<Prf>(key, window, text[t]) : state_of<Prf>(key, window, seeding);
-    words[t] = Prf::word(key, states[t], static_cast<uint32_t>(text[t]));
+    const uint32_t token = static_cast<uint32_t>(text[t]);
+    states[t] = by_candidate ? self_state(Prf{}, key, window, token) : state_of<Prf>(key, window, seeding);
+    words[t] = Prf::word(key, states[t], token);
     if (sites) sites[t] = Prf::word(key, states[t], site_token);
   }
   for (t = 0; t < length; ++t) {

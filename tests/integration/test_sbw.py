@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from watermark.ops.token import PRFS, Function, Seeding, Texts, bias, bias_self
+from watermark.ops.token import PRFS, Function, Seeding, Texts, bias
 
 torch = pytest.importorskip("torch")
 peer = pytest.importorskip("sbw.batch")
@@ -29,9 +29,6 @@ def test_green_lists_are_those_of_the_package(key, gamma, seeding):
     words[:2] = np.array([key], np.uint64).view(np.uint32)
     function = Function(PRFS.index("sbw"), words, CONTEXTS.shape[1], seeding)
     found, texts = np.zeros((len(CONTEXTS), VOCAB), np.float32), Texts.of(CONTEXTS)
-    if seeding == Seeding.LEFT:
-        bias(function, function.states(texts), found, 2 * threshold, 2.0)
-    else:
-        bias_self(function, texts, found, 2 * threshold, 2.0)
+    bias(function, texts, found, 2 * threshold, 2.0)
     assert np.array_equal(found, expected.numpy())
     assert 0 < (found > 0).mean() < 1

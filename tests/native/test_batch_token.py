@@ -29,9 +29,12 @@ def function(request: pytest.FixtureRequest) -> Function:
     return request.param
 
 
+TEXTS = Texts.of([np.array([1, 2, 3]), np.array([9]), np.array([4, 4])])
+
+
 @pytest.fixture
 def states(function):
-    return function.states(Texts.of([np.array([1, 2, 3]), np.array([9]), np.array([4, 4])]))
+    return function.states(TEXTS)
 
 
 def rows(columns: int, device: str, number=torch.float32):
@@ -53,12 +56,12 @@ def test_words_are_the_same_bits(function, states, columns, device):
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("hard", [False, True])
-def test_bias(function, states, number, hard, device):
+def test_bias(function, number, hard, device):
     below = 100 if function.octets else 2**31
     logits = rows(1500, device, number)
     expected = logits.float().cpu().numpy()
-    token.bias(function, states, expected, below, 1.5, hard=hard)
-    batch_token.bias(function, states, logits, below, 1.5, hard=hard)
+    token.bias(function, TEXTS, expected, below, 1.5, hard=hard)
+    batch_token.bias(function, TEXTS, logits, below, 1.5, hard=hard)
     assert torch.equal(logits.cpu(), torch.from_numpy(expected).to(number))
 
 
@@ -80,19 +83,20 @@ def test_rows_without_a_choice_stay(function, states, device):
     assert batch_token.choose(function, states, logits).tolist() == [False, False, True]
     assert np.array_equal(logits.cpu().numpy()[:2], before[:2], equal_nan=True)
     logits[2] = -torch.inf
-    words = batch_token.words(function, states, 300, logits)
-    assert batch_token.tournament(words, 30, logits).tolist() == [False, False, False]
+    assert batch_token.tournament(function, states, 30, logits).tolist() == [False, False, False]
     assert np.array_equal(logits.cpu().numpy()[:2], before[:2], equal_nan=True)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 30, 32])
-def test_tournament(depth, device):
+@pytest.mark.parametrize("listed", [False, True])
+def test_tournament(depth, listed, device):
     function = FUNCTIONS[0]
-    states = function.states(Texts.of([np.array([1]), np.array([2]), np.array([3])]))
+    states = function.states(TEXTS)
+    candidates = np.random.default_rng(2).permutation(9000)[None, :2000] if listed else token.ALL_COLUMNS
     logits = rows(2000, device)
     expected = logits.cpu().numpy().copy()
-    assert token.tournament(function.words(states, 2000)[:, None], depth, expected).all()
-    assert batch_token.tournament(batch_token.words(function, states, 2000, logits), depth, logits).all()
+    assert token.tournament(function, states, depth, expected, candidates).all()
+    assert batch_token.tournament(function, states, depth, logits, candidates).all()
     total = np.exp(expected).sum(axis=1, keepdims=True)
     found = np.exp(logits.cpu().numpy()) / total
     np.testing.assert_allclose(found, np.exp(expected) / total, rtol=5e-5, atol=1e-8)
@@ -105,7 +109,7 @@ def test_halves_round_as_torch_does(number, device):
     finite = torch.isfinite(every.float())
     for delta in (0.0, 1e-3, 0.7):
         logits = every.clone()
-        batch_token.bias(FUNCTIONS[0], np.zeros((1, 8), np.uint32), logits, 2**32 - 1, delta)
+        batch_token.bias(FUNCTIONS[0], Texts.of([np.array([1])]), logits, 2**32 - 1, delta)
         expected = (every.float() + torch.tensor(delta)).to(number)
         assert torch.equal(logits[finite], expected[finite])
 

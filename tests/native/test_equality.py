@@ -10,6 +10,7 @@ from watermark.ops.chacha import chacha20_reference
 from watermark.ops.normal import half_normal_reference, pack_bits, signed_normal_reference
 from watermark.ops.polar import decode_reference, transform
 from watermark.ops.sign_pad import sign_votes_reference
+from watermark.ops.tail import log_binomial_tail_reference
 
 ISAS = core.instruction_sets()
 KEY, NONCE = np.arange(1, 9, dtype=np.uint32) * 0x01234567, np.array([1, 2, 3], np.uint32)
@@ -124,7 +125,17 @@ def test_polar_decode(isa, layers, paths):
             np.zeros(symbols),
         ):
             bits = np.full((paths, information), 9, np.uint8)
-            rows = core.polar_decode(soft.astype(np.float32), positions, bits, isa=isa)
-            packed, _ = decode_reference(soft.astype(np.float32), positions, paths)
+            words = np.full((paths, symbols), 9, np.uint8)
+            rows = core.polar_decode(soft.astype(np.float32), positions, bits, words, isa=isa)
+            packed, expected = decode_reference(soft.astype(np.float32), positions, paths)
+            assert np.array_equal(words[:rows], expected)
             assert rows == len(packed) == min(paths, 2**information)
             assert np.array_equal(np.packbits(bits[:rows], axis=1), packed)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("trials", [1, 2, 17, 200, 6000])
+def test_log_binomial_tail(isa, trials, rate):
+    for count in {1, trials, *np.linspace(1, trials, 9).astype(int).tolist()}:
+        found = core.log_binomial_tail(count, trials, rate, isa)
+        assert found == pytest.approx(log_binomial_tail_reference(count, trials, rate), rel=1e-9, abs=1e-12)

@@ -325,7 +325,28 @@ def test_sizes_of_sign_votes(pad, symbols, bits, agreement):
 )
 def test_sizes_of_polar_decode(soft, information, bits):
     with pytest.raises(ValueError, match="must"):
-        core.polar_decode(np.zeros(soft, np.float32), np.array(information, np.int32), np.zeros(bits, np.uint8))
+        core.polar_decode(
+            np.zeros(soft, np.float32),
+            np.array(information, np.int32),
+            np.zeros(bits, np.uint8),
+            np.zeros((bits[0], soft), np.uint8),
+        )
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (4, 7), (4, 9)])
+def test_sizes_of_the_words_of_polar_decode(shape):
+    with pytest.raises(ValueError, match="words must"):
+        core.polar_decode(
+            np.zeros(8, np.float32), np.arange(2, dtype=np.int32), np.zeros((4, 2), np.uint8), np.zeros(shape, np.uint8)
+        )
+
+
+@pytest.mark.parametrize(
+    ("count", "trials", "rate"), [(0, 5, 0.5), (6, 5, 0.5), (1, 5, 0.0), (1, 5, 1.0), (1, 5, np.nan)]
+)
+def test_ranges_of_a_binomial_tail(count, trials, rate):
+    with pytest.raises(ValueError, match="must"):
+        core.log_binomial_tail(count, trials, rate)
 
 
 def test_polar_decode_survives_values_that_are_no_numbers():
@@ -334,8 +355,9 @@ def test_polar_decode_survives_values_that_are_no_numbers():
         soft = rng.standard_normal(64).astype(np.float32)
         soft[rng.random(64) < 0.3] = special
         bits = np.zeros((32, 40), np.uint8)
-        assert core.polar_decode(soft, np.arange(24, 64, dtype=np.int32), bits) == 32
-        assert bits.max() <= 1
+        words = np.zeros((32, 64), np.uint8)
+        assert core.polar_decode(soft, np.arange(24, 64, dtype=np.int32), bits, words) == 32
+        assert max(bits.max(), words.max()) <= 1
 
 
 @given(

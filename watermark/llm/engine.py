@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_VOCABULARY = 1 << 24
 _MAX_TOKENS, _MAX_SLOTS = 1 << 24, 1 << 20
+_ANY_TOKEN = 2**63 - 1
+_FLOAT32 = np.dtype(np.float32)
 SECURE_PRF = "chacha8-v1"
 CONTEXT_PRFS = ("philox4x32-10-v1", SECURE_PRF)
 """The functions whose words are uniform on all of their 32 bits."""
@@ -134,10 +136,11 @@ class Step:
         """Whether the context of each text is new to it: bool of shape (texts,)."""
         return ~repeated(self.texts, width)
 
-    def bias(self, function: Function, threshold: int, delta: float, *, hard: bool = False) -> None:
-        """Raises the logits of tokens whose words are below a threshold (or excludes all others)."""
-        states = function.states(self.texts)
-        self._kernels().bias(function, states, self.logits, threshold, delta, hard=hard, candidates=self.candidates)
+    def bias(self, function: Function, threshold: int, delta: float, **settings: Any) -> None:
+        """Raises the logits of tokens whose words are below a threshold; settings as in `token.bias`."""
+        self._kernels().bias(
+            function, self.texts, self.logits, threshold, delta, candidates=self.candidates, **settings
+        )
 
     def sample(self, function: Function, states: NDArray[np.uint32], where: NDArray[np.bool_]) -> None:
         """Chooses a token in some rows, by the Gumbel trick with the words of these states.
@@ -154,15 +157,10 @@ class Step:
         Raises:
             MediaError: A row has no logits to choose from.
         """
-        if not is_cuda(self.logits):
-            return self.reshape(function, lambda words, logits: token.tournament(words, depth, logits), where)
-        states = function.states(self.texts)
-
-        def work(rows: NDArray[np.intp] | slice, logits: Any, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
-            words = batch_token.words(function, states[rows], logits.shape[1], logits, listed)
-            return batch_token.tournament(words, depth, logits)
-
-        self._on_rows(where, work)
+        module, states = self._kernels(), function.states(self.texts)
+        self._on_rows(
+            where, lambda rows, logits, listed: module.tournament(function, states[rows], depth, logits, listed)
+        )
 
     def reshape(
         self,
@@ -286,7 +284,7 @@ class TextScheme(Scheme):
             MediaError: They are none of this vocabulary.
         """
         ids = as_tokens(token_ids)
-        if ids.size and ids.view(np.uint64).max() >= self.parameters.vocab_size:  # negative numbers are huge
+        if not token.within(ids, self.parameters.vocab_size):
             raise MediaError(f"token ids of this scheme are from 0 to {self.parameters.vocab_size - 1}")
         return ids
 
@@ -412,23 +410,29 @@ class Generation:
         matrix = _matrix(logits)
         if len(matrix) == 0:
             return logits
-        contexts = _contexts(context_ids, len(matrix))
+        tokens, lengths = _contexts(context_ids, len(matrix))
         slots = self._lines(rows, len(matrix))
-        lengths = contexts.end - contexts.begin
-        prompts = [n if s.prompt is None else s.prompt for s, n in zip(slots, lengths.tolist(), strict=True)]
-        for line, prompt in enumerate(prompts):
-            if prompt > lengths[line]:
+        prompts: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        end = 0
+        for line, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
+            prompt = length if slot.prompt is None else slot.prompt
+            if prompt > length:
                 raise MediaError(f"the context of line {line} is shorter than its prompt: reset(row) starts a new text")
-        if not self._scheme.sees_prompt:
-            contexts = Texts(contexts.tokens, contexts.begin + np.array(prompts), contexts.end)
+            prompts.append(prompt)
+            starts.append(end if self._scheme.sees_prompt else end + prompt)
+            ends.append(end := end + length)
+        contexts = Texts(tokens, np.array(starts), np.array(ends))
         vocabulary = self._scheme.parameters.vocab_size
         listed = _candidates(candidates, matrix, vocabulary)
-        work = matrix if listed is not ALL_COLUMNS else matrix[:, :vocabulary]
+        padded = listed is ALL_COLUMNS and matrix.shape[1] > vocabulary
+        work = matrix[:, :vocabulary] if padded else matrix
         target = _workable(work, self._scheme.on_device)
         self._scheme._mark(Step(contexts, slots, target, listed, self._noise))
         if target is not work:
             work[:] = to_device(target, work) if is_cuda(work) and isinstance(target, np.ndarray) else target
-        if listed is ALL_COLUMNS and matrix.shape[1] > vocabulary and self._scheme.samples:
+        if padded and self._scheme.samples:
             matrix[:, vocabulary:] = -np.inf
         for slot, prompt in zip(slots, prompts, strict=True):
             slot.prompt = prompt
@@ -506,18 +510,17 @@ def as_tokens(token_ids: Any) -> NDArray[np.int64]:
 
 def _integers(values: Any) -> NDArray[np.int64] | None:
     """Whole numbers as a contiguous int64 array; None if they are none."""
-    if isinstance(values, np.ma.MaskedArray) or values is None or isinstance(values, (str, bytes, dict, set)):
-        return None
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
-        values = values.cpu() if values.device.type != "cpu" else values
+        values = values if values.is_cpu else values.cpu()
+    elif values is None or isinstance(values, (str, bytes, dict, set, np.ma.MaskedArray)):
+        return None
     try:
         array = values.numpy() if hasattr(values, "numpy") else np.asarray(values)
     except (TypeError, ValueError, RuntimeError):
         return None
-    if array.size and array.dtype.kind not in "iu":
-        return None
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+    kind = array.dtype.kind
+    if array.size and (kind not in "iu" or (kind == "u" and int(array.max()) > np.iinfo(np.int64).max)):
         return None
     return np.ascontiguousarray(array, np.int64) if array.size or array.ndim == 1 else array.astype(np.int64)
 
@@ -568,7 +571,7 @@ def _matrix(logits: Any) -> Any:
             raise MediaError(
                 "logits are changed in place: pass a dense float32 tensor on the CPU or on CUDA that needs no gradient"
             ) from None
-    if type(logits) is not np.ndarray or logits.dtype != np.float32 or logits.ndim not in (1, 2):
+    if type(logits) is not np.ndarray or logits.dtype != _FLOAT32 or logits.ndim not in (1, 2):
         raise MediaError(f"logits are float32 of shape (columns,) or (lines, columns), not {_named(logits)}")
     if not (logits.flags.writeable and logits.flags.aligned):
         raise MediaError("logits are changed in place, and this array cannot be written to")
@@ -584,24 +587,22 @@ def _workable(rows: Any, on_device: bool) -> Any:
     return rows if rows.shape[1] <= 1 or rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
 
 
-def _contexts(context_ids: Any, lines: int) -> Texts:
-    """Contexts of the lines, one after the other."""
+def _contexts(context_ids: Any, lines: int) -> tuple[NDArray[np.int64], list[int]]:
+    """Contexts of the lines, one after the other, and their lengths."""
     ragged = isinstance(context_ids, (list, tuple)) and bool(context_ids)
     if ragged and all(isinstance(c, (list, tuple)) or getattr(c, "ndim", 0) == 1 for c in context_ids):
         rows = [as_tokens(context) for context in context_ids]
-        texts = Texts.of(rows)
+        tokens, lengths = np.concatenate(rows), [len(row) for row in rows]
     else:
         ids = _integers(context_ids)
         if ids is None or ids.ndim not in (1, 2):
             raise MediaError(f"contexts are token ids of shape (tokens,) or (lines, tokens), not {_named(context_ids)}")
-        ids = ids[None] if ids.ndim == 1 else ids
-        begin = np.arange(len(ids)) * ids.shape[1]
-        texts = Texts(ids.reshape(-1), begin, begin + ids.shape[1])
-    if len(texts) != lines:
-        raise MediaError(f"there are {len(texts)} contexts and {lines} lines of logits")
-    if texts.tokens.size and texts.tokens.min() < 0:
+        tokens, lengths = ids.reshape(-1), [len(ids)] if ids.ndim == 1 else [ids.shape[1]] * len(ids)
+    if len(lengths) != lines:
+        raise MediaError(f"there are {len(lengths)} contexts and {lines} lines of logits")
+    if not token.within(tokens, _ANY_TOKEN):
         raise MediaError("a context holds a negative number, which is no token (a placeholder of the engine, perhaps)")
-    return texts
+    return tokens, lengths
 
 
 def _candidates(candidates: Any, matrix: Any, vocabulary: int) -> NDArray[np.int64]:
@@ -617,8 +618,11 @@ def _candidates(candidates: Any, matrix: Any, vocabulary: int) -> NDArray[np.int
         raise MediaError(
             f"candidates of shape {ids.shape} do not name the columns of logits of shape {tuple(matrix.shape)}"
         )
-    if not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
-        raise MediaError(f"candidates are tokens from 0 to {vocabulary - 1}")
-    if (np.diff(np.sort(ids, axis=1), axis=1) == 0).any():
-        raise MediaError("candidates name a token twice")
+    if not token.distinct(ids, vocabulary):
+        wrong = (
+            "name a token twice"
+            if token.within(ids.reshape(-1), vocabulary)
+            else f"are tokens from 0 to {vocabulary - 1}"
+        )
+        raise MediaError(f"candidates {wrong}")
     return ids

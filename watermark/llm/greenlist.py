@@ -18,7 +18,7 @@ from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
 from watermark.llm.foreign import KgwFunction, numbers_of
-from watermark.ops.token import PRFS, Function, Seeding, Texts, bias_self
+from watermark.ops.token import PRFS, Function, Seeding, Texts
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
@@ -177,8 +177,7 @@ class GreenList(TokenScheme):
         if isinstance(function, KgwFunction):
             return function.mark(step.texts, step.logits, step.candidates, parameters.delta, parameters.top)
         if function.seeding == Seeding.SELF:
-            settings = {"hard": parameters.hard, "top": parameters.top, "candidates": step.candidates}
-            bias_self(function, step.texts, step.logits, below, parameters.delta, **settings)
+            step.bias(function, below, parameters.delta, hard=parameters.hard, top=parameters.top)
         elif not parameters.hard:
             step.bias(function, below, parameters.delta)
         else:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _PATHS = 32
 _DOUBT = 2.0**-10
 """An index is vouched for only if all other messages together are less likely than this."""
+_MORE_ALIKE = 1.0
+"""Standard deviations above chance from which a list of paths is decoded. A text that stays below keeps the word of a
+single path, whose p-value is valid as that of any word. Marks of which a message can be read lie above 2."""
 _REMAINS, _MOST_LIFT = 0.7, 3.0
 """Share of delta that low entropy and edits leave to the log-odds of green tokens, and the most that they leave. They
 weigh evidence; no p-value rests on them."""
@@ -176,33 +179,28 @@ class MultiBit(TextScheme):
         if self.seedings > 1:
             salts = np.arange(self.seedings, dtype=np.int64)[:, None, None]
             rows = np.stack([function.read(texts, by_context=False, salt=salt)[0] for salt in salts])
-        colours, places = _below(rows, self.colours), _below(sites, self.sites)
+        places = _below(sites, self.sites) * self.seedings + np.arange(self.seedings)[:, None]
+        cells = places * self.colours + _below(rows, self.colours)
         found = []
         for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
-            part = slice(first, last)
-            found.append(self._verdict(pad, places[part], colours[:, part], counts[part], key_id))
+            found.append(self._verdict(pad, cells[:, first:last], counts[first:last], key_id))
         return found
 
     def _verdict(
-        self,
-        pad: NDArray[np.uint8],
-        places: NDArray[np.int64],
-        colours: NDArray[np.int64],
-        counts: NDArray[np.bool_],
-        key_id: str,
+        self, pad: NDArray[np.uint8], cells: NDArray[np.int64], counts: NDArray[np.bool_], key_id: str
     ) -> Detection:
-        """The verdict on one text of known sites, colours under each seeding, and units that count."""
+        """The verdict on one text of known cells (site, seeding and its colour, per seeding) and units that count."""
         shape = self.sites, self.seedings, self.colours
-        cells = (places * self.seedings + np.arange(self.seedings)[:, None]) * self.colours + colours
         table = np.bincount(cells[:, counts].ravel(), minlength=math.prod(shape)).reshape(shape)
         decoded = self._decode(table, pad)
-        seeded = colours[0] if self.seedings == 1 else colours[decoded.seeding[places], np.arange(len(places))]
-        hit = decoded.green[places, seeded]
+        lists = np.zeros(shape, np.bool_)
+        lists[np.arange(shape[0]), decoded.seeding] = decoded.green
+        hit = lists.ravel()[cells].any(axis=0)
         n, hits = int(np.count_nonzero(counts)), int(np.count_nonzero(hit & counts))
 
         # A code word has green lists of two sizes at most.
         sizes = decoded.green.sum(axis=1)
-        low, high = int(sizes.min()), int(sizes.max())
+        low, high = min(listed := sizes.tolist()), max(listed)
         small = n if low == high else int(table[sizes == low, 0].sum())
         trials, rates = (small, n - small), (low / self.colours, high / self.colours)
         log_p = log_two_binomials_tail(hits, trials, rates) + self._log_words(decoded.payload is not None)
@@ -242,24 +240,42 @@ class MultiBit(TextScheme):
         lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
         soft = self._soft(table, lift).astype(np.float32)
         np.negative(soft, out=soft, where=pad.view(np.bool_))
-        for paths in (1, _PATHS) if self.frame.framed else (_PATHS,):
-            packed, words = polar.decode(soft, self.code.information, paths)
-            payloads = [self.frame.decode(row.tobytes()) for row in packed]
-            if any(payload is not None for payload in payloads):
-                break
+        payload, packed, words = None, *polar.decode(soft, self.code.information, 1 if self.frame.framed else _PATHS)
+        if self.frame.framed:
+            payload = self.frame.decode(packed[0].tobytes())
+            if payload is None and (self.seedings > 1 or _agrees(table[:, 0])):
+                packed, words = polar.decode(soft, self.code.information, _PATHS)
         seeding, green = self._green(words ^ pad)
         if len(words) == 1:
-            return Decoded(payloads[0], 1.0, np.ones(self.frame.size, np.float32), seeding[0], green[0])
+            confidence = np.full(self.frame.size, 0.5 if payload is None else 1.0, np.float32)
+            return Decoded(payload, 1.0, confidence, seeding[0], green[0])
         # The decoder takes symbols one by one: words as a whole, with their green lists, know better.
         hits = (table[np.arange(self.sites), seeding] * green).sum(axis=(1, 2))
         costs = np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
         likelihood = lift * hits - costs[green.sum(axis=2)] @ table[:, 0].sum(axis=1)
         weights = np.exp(likelihood - likelihood.max())
         weights /= weights.sum()
-        best = int(np.lexsort((-weights, [payload is None for payload in payloads]))[0])
+        order = np.argsort(-weights, kind="stable").tolist()
+        payloads = ((row, self.frame.decode(packed[row].tobytes())) for row in order)
+        best, payload = next((found for found in payloads if found[1] is not None), (order[0], None))
         bits = np.unpackbits(packed, axis=1, count=self.frame.size)
         confidence = (weights @ (bits == bits[best])).astype(np.float32)
-        return Decoded(payloads[best], float(weights[best]), confidence, seeding[best], green[best])
+        return Decoded(payload, float(weights[best]), confidence, seeding[best], green[best])
+
+
+def _agrees(table: NDArray[np.int64]) -> bool:
+    """Whether colours agree within sites more often than by chance, as they must before a list is decoded.
+
+    Of the pairs of units of one site in a text made without the key, each agrees in its colour with probability
+    1 / colours, and any two of them do so independently. (Where each unit has several seedings, those that the text was
+    not marked with would blur the count.)
+
+    Args:
+        table: Units of each colour: int64 of shape (sites, colours).
+    """
+    units, chance = table.sum(axis=1), 1 / table.shape[1]
+    pairs, alike = (int((number * (number - 1)).sum()) / 2 for number in (units, table))
+    return bool(alike > pairs * chance + _MORE_ALIKE * math.sqrt(pairs * chance * (1 - chance)))
 
 
 def _below(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
 from watermark.llm.foreign import SynthIdFunction, numbers_of
-from watermark.ops.token import tournament
+from watermark.ops.token import tournament_of_words
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
@@ -99,7 +99,7 @@ class SynthId(TokenScheme):
         function, depth = self._tables[0], self.parameters.depth
         if isinstance(function, SynthIdFunction):
             new = function.is_new(step.texts)
-            step.reshape(function, lambda words, logits: tournament(words[:, 0], depth, logits), new)
+            step.reshape(function, lambda words, logits: tournament_of_words(words[:, 0], depth, logits), new)
         else:
             step.tournament(function, depth, step.is_new(function.width))
 

@@ -18,7 +18,7 @@ from watermark.ops.token import ALL_COLUMNS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from watermark.ops.token import Function
+    from watermark.ops.token import Function, Texts
 
 Tensor = Any
 _PARTS = 16
@@ -26,7 +26,7 @@ _PARTS = 16
 
 def bias(
     function: Function,
-    states: NDArray[np.uint32],
+    texts: Texts,
     logits: Tensor,
     threshold: int,
     delta: float,
@@ -34,8 +34,9 @@ def bias(
     hard: bool = False,
     candidates: NDArray[np.int64] = ALL_COLUMNS,
 ) -> None:
-    """See `token.bias`."""
+    """See `token.bias` (not for `Seeding.SELF`)."""
     values, number = _values(logits)
+    states = function.states(texts)
     places = to_device(states.view(np.int32), logits), to_device(candidates, logits)
     launch("bias_logits", values, number, function.code, function.key, *places, threshold, delta, hard)
 
@@ -71,14 +72,21 @@ def choose(
     return np.asarray(to_host(chosen) >= 0)
 
 
-def tournament(words: Tensor, depth: int, logits: Tensor) -> NDArray[np.bool_]:
-    """See `token.tournament`: words as `words` gives them, up to 32 layers."""
+def tournament(
+    function: Function,
+    states: NDArray[np.uint32],
+    depth: int,
+    logits: Tensor,
+    candidates: NDArray[np.int64] = ALL_COLUMNS,
+) -> NDArray[np.bool_]:
+    """See `token.tournament`."""
     import torch
 
     values, number = _values(logits)
-    done = torch.empty(len(words), dtype=torch.uint8, device=logits.device)
-    scratch = torch.empty(words.shape, dtype=torch.float32, device=logits.device)
-    launch("tournament", values, number, words, depth, scratch, done)
+    drawn = words(function, states, logits.shape[1], logits, candidates)
+    done = torch.empty(len(states), dtype=torch.uint8, device=logits.device)
+    scratch = torch.empty(drawn.shape, dtype=torch.float32, device=logits.device)
+    launch("tournament", values, number, drawn, depth, scratch, done)
     return to_host(done).astype(np.bool_)
 
 

@@ -37,9 +37,9 @@ def decode(
         The information bits of the surviving paths, most likely first, uint8 of shape (rows, ceil(k / 8)) packed most
         significant first; and their code symbols, uint8 of shape (rows, 2**m).
     """
-    bits = np.empty((paths, information.size), np.uint8)
-    rows = core.polar_decode(np.ascontiguousarray(soft, np.float32), information, bits)
-    return _finish(bits[:rows], information, soft.size)
+    bits, words = np.empty((paths, information.size), np.uint8), np.empty((paths, soft.size), np.uint8)
+    rows = core.polar_decode(np.ascontiguousarray(soft, np.float32), information, bits, words)
+    return np.packbits(bits[:rows], axis=1), words[:rows]
 
 
 def decode_reference(
@@ -77,12 +77,7 @@ def decode_reference(
         return np.concatenate([left[came_from] ^ right, right], axis=1), origin[came_from]
 
     descend(np.asarray(soft, np.float32)[None], 0)
-    return _finish(decided[np.argsort(metric, kind="stable")], information, soft.size)
-
-
-def _finish(
-    bits: NDArray[np.uint8], information: NDArray[np.int32], symbols: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    inputs = np.zeros((len(bits), symbols), np.uint8)
+    bits = decided[np.argsort(metric, kind="stable")]
+    inputs = np.zeros((len(bits), soft.size), np.uint8)
     inputs[:, information] = bits
     return np.packbits(bits, axis=1), transform(inputs)

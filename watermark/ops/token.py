@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,10 +63,8 @@ class Texts:
     def of(cls, texts: Iterable[NDArray[np.int64]]) -> Texts:
         """These texts."""
         rows = list(texts)
-        if len(rows) == 1:
-            return cls(rows[0], np.zeros(1, np.int64), np.full(1, len(rows[0]), np.int64))
-        ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return cls(np.concatenate([np.empty(0, np.int64), *rows]), ends[:-1], ends[1:])
+        ends = np.array([0, *accumulate(map(len, rows))], np.int64)
+        return cls(rows[0] if len(rows) == 1 else np.concatenate([np.empty(0, np.int64), *rows]), ends[:-1], ends[1:])
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -110,7 +109,7 @@ class Function:
         """
         out = np.empty((len(texts), 8), np.uint32)
         core.token_states(
-            texts.tokens, texts.begin, texts.end, self.code, int(self.seeding), self.width, salt, self.key, out
+            texts.tokens, texts.begin, texts.end, self.code, self.seeding, self.width, salt, self.key, out
         )
         return out
 
@@ -162,7 +161,7 @@ class Function:
             texts.begin,
             texts.end,
             self.code,
-            int(self.seeding),
+            self.seeding,
             self.width,
             salt,
             self.key,
@@ -174,6 +173,16 @@ class Function:
         return words, counts
 
 
+def within(tokens: NDArray[np.int64], vocabulary: int) -> bool:
+    """Whether all tokens, int64 of shape (tokens,), are from 0 to `vocabulary` - 1."""
+    return bool(core.tokens_within(tokens, vocabulary))
+
+
+def distinct(tokens: NDArray[np.int64], vocabulary: int) -> bool:
+    """Whether each row of tokens, int64 of shape (rows, tokens), names tokens of the vocabulary once at most."""
+    return bool(core.tokens_distinct(tokens, vocabulary))
+
+
 def repeated(texts: Texts, width: int) -> NDArray[np.bool_]:
     """Whether the context at the end of each text stood before an earlier token of it: bool of shape (texts,)."""
     out = np.empty(len(texts), np.bool_)
@@ -183,26 +192,42 @@ def repeated(texts: Texts, width: int) -> NDArray[np.bool_]:
 
 def bias(
     function: Function,
-    states: NDArray[np.uint32],
+    texts: Texts,
     logits: Any,
     threshold: int,
     delta: float,
     *,
     hard: bool = False,
+    top: int | None = None,
     candidates: NDArray[np.int64] = ALL_COLUMNS,
 ) -> None:
     """Adds `delta` to the logits of green tokens, in place: those whose word is below the threshold.
 
     Args:
         function: The function of tokens.
-        states: uint32 of shape (rows, 8).
+        texts: What was written so far, one per row.
         logits: float32 of shape (rows, columns), columns contiguous; NumPy or a tensor on the CPU.
         threshold: Below 2^32.
         delta: What is added.
         hard: All other logits become minus infinity instead.
+        top: With `Seeding.SELF`: only the columns with so many highest logits; None takes all.
         candidates: As in `Function.words`.
     """
-    core.bias_logits(function.code, function.key, states, logits, candidates, threshold, delta, hard)
+    core.bias_logits(
+        texts.tokens,
+        texts.begin,
+        texts.end,
+        function.code,
+        function.seeding,
+        function.width,
+        function.key,
+        logits,
+        candidates,
+        threshold,
+        delta,
+        hard,
+        2**62 if top is None else top,
+    )
 
 
 def bias_colours(
@@ -226,45 +251,6 @@ def bias_colours(
         candidates: As in `Function.words`.
     """
     core.bias_colours(function.code, function.key, states, logits, candidates, masks, colours, delta)
-
-
-def bias_self(
-    function: Function,
-    texts: Texts,
-    logits: Any,
-    threshold: int,
-    delta: float,
-    *,
-    hard: bool = False,
-    top: int | None = None,
-    candidates: NDArray[np.int64] = ALL_COLUMNS,
-) -> None:
-    """`bias` for `Seeding.SELF`, where each candidate has a state of its own.
-
-    Args:
-        function: The function of tokens.
-        texts: What was written so far, one per row.
-        logits: As in `bias`.
-        threshold: As in `bias`.
-        delta: As in `bias`.
-        hard: As in `bias`.
-        top: Only the columns with so many highest logits; None takes all.
-        candidates: As in `bias`.
-    """
-    core.bias_logits_self(
-        texts.tokens,
-        texts.begin,
-        texts.end,
-        function.code,
-        function.width,
-        function.key,
-        logits,
-        candidates,
-        threshold,
-        delta,
-        hard,
-        2**62 if top is None else top,
-    )
 
 
 def gumbel_columns(
@@ -309,19 +295,43 @@ def choose(
     return np.asarray(done)
 
 
-def tournament(words: NDArray[np.uint32], depth: int, logits: Any) -> NDArray[np.bool_]:
+def tournament(
+    function: Function,
+    states: NDArray[np.uint32],
+    depth: int,
+    logits: Any,
+    candidates: NDArray[np.int64] = ALL_COLUMNS,
+) -> NDArray[np.bool_]:
     """Replaces rows of logits by those of the two-candidate tournament (Dathathri et al., Nature 2024), in place.
+
+    Args:
+        function: The function of tokens: bit l of a word is g of layer l.
+        states: uint32 of shape (rows, 8).
+        depth: Number of layers, 1 to 32.
+        logits: float32 of shape (rows, columns); rows keep the sum of their exponentials.
+        candidates: As in `Function.words`.
+
+    Returns:
+        bool of shape (rows,): False where a row was left alone, as in `gumbel_columns`.
+    """
+    done = np.empty(len(states), np.bool_)
+    core.tournament(function.code, function.key, states, logits, candidates, depth, done.view(np.uint8))
+    return done
+
+
+def tournament_of_words(words: NDArray[np.uint32], depth: int, logits: Any) -> NDArray[np.bool_]:
+    """`tournament` with words that are given.
 
     Args:
         words: Bit l % 32 of word (row, l // 32, column) is g of layer l: uint32 of shape
             (rows, planes, columns or more).
         depth: Number of layers, 1 to 64.
-        logits: float32 of shape (rows, columns); rows keep the sum of their exponentials.
+        logits: As in `tournament`.
 
     Returns:
-        bool of shape (rows,): False where a row was left alone, as in `gumbel_columns`.
+        As `tournament`.
     """
-    return _reshaped(core.tournament, words, depth, logits)
+    return _reshaped(core.tournament_of_words, words, depth, logits)
 
 
 def reweight(words: NDArray[np.uint32], alpha: float, logits: Any) -> NDArray[np.bool_]:
@@ -491,7 +501,7 @@ def gumbel_column_reference(words: NDArray[np.uint32], logits: NDArray[np.float3
 
 
 def tournament_reference(words: NDArray[np.uint32], depth: int, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The logits that `tournament` gives: one row, words of shape (planes, columns)."""
+    """The logits that `tournament_of_words` gives: one row, words of shape (planes, columns)."""
     p = np.exp(logits.astype(np.float64) - logits.max())
     total = p.sum()
     p /= total

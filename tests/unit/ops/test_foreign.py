@@ -78,7 +78,7 @@ def test_tokens_outside_of_the_vocabulary_are_on_no_list():
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(("n", "count"), [(1, 1), (40, 40), (41, 40), (1003, 40), (1003, 1)])
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (40, 40), (41, 40), (1003, 40), (1003, 1), (1003, 65)])
 def test_highest_columns_against_numpy(n, count, isa):
     values = RNG.integers(0, 50, (4, n)).astype(np.float32)
     values[1] = np.arange(n)
@@ -88,6 +88,17 @@ def test_highest_columns_against_numpy(n, count, isa):
     out = np.empty((4, count), np.int64)
     core.highest_columns(values, out, isa=isa)
     assert np.array_equal(np.sort(out), np.sort(foreign.highest_columns_reference(values, count)))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_highest_columns_are_columns_whatever_the_numbers(isa):
+    values = RNG.standard_normal((3, 500)).astype(np.float32)
+    values[0, 40:] = np.nan
+    values[1] = np.nan
+    values[2, ::3] = np.nan
+    out = np.full((3, 60), -1)
+    core.highest_columns(values, out, isa=isa)
+    assert all(len(set(row)) == 60 and 0 <= min(row) <= max(row) < 500 for row in out.tolist())
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000, 32_000, 128_256, 300_000])

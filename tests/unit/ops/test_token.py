@@ -146,6 +146,19 @@ def test_salts_follow_the_context():
         assert words[t] == token.words_reference(function, text[:t].tolist(), text[t : t + 1], [5, 9])[0]
 
 
+def test_tokens_of_a_vocabulary():
+    for tokens, within in (([], True), ([0, 9], True), ([0, 10], False), ([3, -1], False), ([2**63 - 1], False)):
+        assert token.within(np.array(tokens, np.int64), 10) == within
+    assert token.within(np.array([2**63 - 2]), 2**63 - 1)
+    for rows, distinct in (
+        ([[0, 64, 127], [0, 64, 127]], True),
+        ([[1, 2, 3], [64, 0, 64]], False),
+        ([[1, 2, 3], [4, 5, 128]], False),
+        ([[1, 2, -3]], False),
+    ):
+        assert token.distinct(np.array(rows), 128) == distinct
+
+
 def test_repeated_contexts():
     text = np.array([1, 2, 3, 1, 2])
     prefixes = Texts.of([text[:n] for n in range(6)])
@@ -158,14 +171,14 @@ def test_repeated_contexts():
 @pytest.mark.parametrize("columns", [1, 9, 300, 1030])
 @pytest.mark.parametrize("hard", [False, True])
 def test_bias(function, columns, hard):
-    rng, below = np.random.default_rng(columns), 64 if function.octets else 2**30
-    states = function.states(texts(3, 4))
+    rng, below, some = np.random.default_rng(columns), 64 if function.octets else 2**30, texts(3, 4)
+    states = function.states(some)
     wide = rng.standard_normal((2, columns + 5)).astype(np.float32)
     logits = wide[:, :columns]  # rows with a gap between them
     green = function.words(states, columns) < below
     expected = np.where(green, logits, -np.inf) if hard else logits + np.float32(2) * green
     rest = wide[:, columns:].copy()
-    token.bias(function, states, logits, below, 2.0, hard=hard)
+    token.bias(function, some, logits, below, 2.0, hard=hard)
     assert np.array_equal(logits, expected)
     assert np.array_equal(wide[:, columns:], rest)
 
@@ -192,16 +205,17 @@ def test_bias_of_colours(prf, columns, colours):
 
 @pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
 @pytest.mark.parametrize("top", [None, 1, 10, 40])
-def test_bias_of_seeding_self(prf, top):
+@pytest.mark.parametrize("columns", [40, 203])
+def test_bias_of_seeding_self(prf, top, columns):
     function, rng = Function(prf, KEY, 4, Seeding.SELF), np.random.default_rng(3)
     some = texts(3, 8)
-    logits = np.round(rng.standard_normal((2, 40)), 1).astype(np.float32)  # with ties
+    logits = np.round(rng.standard_normal((2, columns)), 1).astype(np.float32)  # with ties
     expected = logits.copy()
     for i, row in enumerate(expected):
         chosen = np.argsort(-row, kind="stable")[:top]
-        words = token.words_reference(function, some[i].tolist(), np.arange(40))
+        words = token.words_reference(function, some[i].tolist(), np.arange(columns))
         row[chosen] += np.where(words[chosen] < 2**31, np.float32(1.5), np.float32(0))
-    token.bias_self(function, some, logits, 2**31, 1.5, top=top)
+    token.bias(function, some, logits, 2**31, 1.5, top=top)
     assert np.array_equal(logits, expected)
 
 
@@ -238,10 +252,24 @@ def test_tournament(columns, depth):
     words = rng.integers(0, 2**32, (2, 2 if depth > 32 else 1, columns), dtype=np.uint32)
     before = np.exp(logits.astype(float))
     expected = [token.tournament_reference(w, depth, row) for w, row in zip(words, logits, strict=True)]
-    assert token.tournament(words, depth, logits).all()
+    assert token.tournament_of_words(words, depth, logits).all()
     total = before.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(logits.astype(float)) / total, np.exp(expected) / total, rtol=3e-5, atol=1e-9)
     np.testing.assert_allclose(np.exp(logits.astype(float)).sum(axis=1), total[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("columns", [1, 8, 511, 512, 1029])
+@pytest.mark.parametrize("prf", range(len(PRFS)), ids=PRFS)
+def test_a_tournament_has_the_words_of_its_function(columns, prf):
+    rng, function = np.random.default_rng(columns), Function(prf, KEY, 2)
+    states, candidates = function.states(texts(5, 6, 7)), rng.permutation(5000)[None, :columns]
+    for listed in (ALL_COLUMNS, candidates):
+        logits = rng.standard_normal((3, columns + 4)).astype(np.float32)[:, :columns]  # rows with a gap between them
+        logits[1, 0] = np.nan
+        expected = logits.copy()
+        done = token.tournament_of_words(function.words(states, columns, listed)[:, None], 30, expected)
+        assert token.tournament(function, states, 30, logits, listed).tolist() == done.tolist() == [True, False, True]
+        assert np.array_equal(logits, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("columns", [1, 5, 8, 1000, 3000])
@@ -258,7 +286,7 @@ def test_reweight(columns, alpha):
     np.testing.assert_allclose(np.exp(logits.astype(np.float64)) / total, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", [token.tournament, token.reweight])
+@pytest.mark.parametrize("kernel", [token.tournament_of_words, token.reweight])
 def test_bad_rows_stay(kernel):
     logits = np.zeros((3, 8), np.float32)
     logits[0, 1], logits[1] = np.nan, -np.inf
@@ -283,10 +311,20 @@ def test_every_instruction_set_gives_the_same_bits(isa):
         assert np.array_equal(mine, words)
         padded = np.pad(words, ((0, 0), (0, 5)))[:, None]
         done = np.empty(1, np.uint8)
-        for kernel, ours, setting in ((core.tournament, token.tournament, 30), (core.reweight, token.reweight, 0.4)):
+        for name, setting in (("tournament_of_words", 30), ("reweight", 0.4)):
             first, second = logits.copy(), logits.copy()
-            ours(padded, setting, first)
-            kernel(padded, setting, second, done, isa)
+            getattr(token, name)(padded, setting, first)
+            getattr(core, name)(padded, setting, second, done, isa)
+            assert np.array_equal(first, second)
+        first, second = logits.copy(), logits.copy()
+        token.tournament(function, states, 32, first)
+        core.tournament(prf, KEY, states, second, ALL_COLUMNS, 32, done, isa)
+        assert np.array_equal(first, second)
+        for seeding in (Seeding.LEFT, Seeding.SELF):
+            first, second = logits.copy(), logits.copy()
+            token.bias(Function(prf, KEY, 4, seeding), some, first, 2**31, 1.5, top=45)
+            where = some.tokens, some.begin, some.end, prf, seeding, 4, KEY
+            core.bias_logits(*where, second, ALL_COLUMNS, 2**31, 1.5, False, 45, isa)
             assert np.array_equal(first, second)
         masks, first, second = np.array([0x0123456789ABCDEF], np.uint64), logits.copy(), logits.copy()
         token.bias_colours(function, states, first, masks, 64, 1.5)
