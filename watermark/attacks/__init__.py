@@ -9,17 +9,18 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from watermark.attacks import images, latents, texts
-from watermark.attacks.attack import Attack, Given
+from watermark.attacks.attack import Attack, Given, Span, WholeSpan
 from watermark.errors import ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SUITES", "TABLE", "Attack", "Given", "load", "suite"]
+__all__ = ["SUITES", "TABLE", "Attack", "Given", "Span", "WholeSpan", "load", "suite"]
 
 TABLE: Mapping[str, type[Attack]] = MappingProxyType(
     {attack.name: attack for attack in (*images.ATTACKS, *latents.ATTACKS, *texts.ATTACKS)}
@@ -80,13 +81,17 @@ def load(name: str, **arguments: Any) -> Attack:
     """
     attack = TABLE.get(name)
     if attack is None:
-        raise ParameterError(f"no attack '{name}': one of {', '.join(TABLE)}")
+        close = get_close_matches(str(name), TABLE, 3, 0.8)
+        meant = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(TABLE)}"
+        raise ParameterError(f"no attack '{name}': {meant}")
+    known = ["strength", *attack.spans(), *(field for field in ("model",) if field in attack.needs)]
+    if unknown := arguments.keys() - set(known):
+        raise ParameterError(f"{name} has no parameter '{min(unknown)}': it takes {', '.join(known)}")
     if arguments.keys() & attack.spans().keys():
         return attack.at(**arguments)
     try:
         return attack(**arguments)
     except TypeError as error:
-        known = ["strength", *attack.spans(), *(["model"] if "model" in attack.needs else [])]
         raise ParameterError(f"{name} takes {', '.join(known)}: {error}") from error
 
 

@@ -135,13 +135,13 @@ class Attack(ABC):
         """
         spans = cls.spans()
         if len(parameter) != 1 or not parameter.keys() <= spans.keys():
-            known = f"one of {', '.join(spans)}" if spans else "none, as it has no parameters"
-            raise ParameterError(f"{cls.name} takes {known}, not {', '.join(parameter) or 'nothing'}")
+            known = f"one of {', '.join(spans)} alone" if spans else "no native parameter"
+            raise ParameterError(f"{cls.name} takes {known}, not {' and '.join(parameter) or 'nothing'}")
         ((name, value),) = parameter.items()
         span = spans[name]
         low, high = sorted((span.mild, span.harsh))
         if not _is_number(value) or not low <= value <= high:
-            raise ParameterError(f"{name} of {cls.name} must lie from {span.mild:g} to {span.harsh:g}, not {value!r}")
+            raise ParameterError(f"{name} of {cls.name} must lie from {low:g} to {high:g}, not {value!r}")
         return cls(strength=min(max(span.strength(value), 0.0), 1.0))
 
     @property

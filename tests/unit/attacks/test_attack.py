@@ -44,7 +44,7 @@ def test_unknown_names_list_the_known():
         attacks.load("image.nonsense")
     with pytest.raises(ParameterError, match=r"image\.standard"):
         attacks.suite("nonsense")
-    with pytest.raises(ParameterError, match="takes none"):
+    with pytest.raises(ParameterError, match="takes no native parameter"):
         attacks.TABLE["image.flip"].at(degrees=3)
 
 
@@ -76,3 +76,14 @@ def test_a_missing_codec_is_named(monkeypatch):
     attacks.load("image.webp")(picture, 1)
     with pytest.raises(MediaError, match="AVIF"):
         attacks.load("image.avif")(picture, 1)
+
+
+def test_near_misses_are_named():
+    with pytest.raises(ParameterError, match="did you mean image.jpeg"):
+        attacks.load("image.jpg")
+    with pytest.raises(ParameterError, match="has no parameter 'q': it takes strength, quality"):
+        attacks.load("image.jpeg", q=50)
+    with pytest.raises(ParameterError, match="takes one of quality alone, not quality and strength"):
+        attacks.load("image.jpeg", quality=50, strength=1)
+    with pytest.raises(ParameterError, match="from 10 to 90"):
+        attacks.load("image.jpeg", quality=95)
