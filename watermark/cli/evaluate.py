@@ -31,7 +31,8 @@ def evaluate(
 ) -> None:
     """Measures what attacks leave of marks, and writes a report.
 
-    A run that was stopped goes on where it was. The exit code is 1 if a check finds that the figures cannot be trusted.
+    A run that was stopped goes on where it was. Exit code: 0, or 1 if a check failed, so that the figures cannot be
+    trusted, or 2 for errors. docs/evaluation.md says what the file holds.
     """
     from watermark import evaluation
     from watermark.evaluation import config as configuration
@@ -44,7 +45,11 @@ def evaluate(
     for name in ("corpus", "out"):
         if name not in arguments:
             raise ParameterError(f"{shown(config)} has no {name}: add it, or pass --{name}")
-    found = evaluation.run(**arguments)
+    try:
+        found = evaluation.run(**arguments)
+    except KeyboardInterrupt:
+        report("stopped: the same command goes on from here")
+        raise typer.Exit(130) from None
     _print(found.to_dict())
     typer.echo(f"Report: {shown(Path(arguments['out']) / 'report.html')}")
     for fault in found.faults:
@@ -69,18 +74,30 @@ def _load(name: str, key: Any, **parameters: Any) -> Any:
 
 
 def _print(summary: dict[str, Any]) -> None:
+    split = summary["protocol"]["split"]
+    items = f"{split['positive']} marked, {split['negative']} not"
+    tables = {
+        "removal": f"{summary['title']} ({items}): detected, %",
+        "forgery": "Forged and accepted, % (lower is better)",
+    }
+    for goal, title in tables.items():
+        attacks = [attack for attack in summary["attacks"] if attack["goal"] == goal]
+        if attacks:
+            _print_table(summary, attacks, title)
+
+
+def _print_table(summary: dict[str, Any], attacks: list[dict[str, Any]], title: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     level = f"{summary['protocol']['levels'][-1]:g}"
     labels = [scheme["label"] for scheme in summary["schemes"]]
-    title = f"{summary['title']}: detected at p ≤ {level}"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{title}, at p ≤ {level}", title_justify="left")
     details = len(labels) == 1
-    for column in ("attack", *(("detected", "95 % interval", "exact message") if details else labels)):
+    for column in ("attack", *(("share", "95 % interval", "exact message") if details else labels)):
         table.add_column(column, justify="left" if column == "attack" else "right")
     cells = {(cell["scheme"], cell["attack"]): cell for cell in summary["cells"]}
-    for attack in summary["attacks"]:
+    for attack in attacks:
         row = [cells[label, attack["id"]] for label in labels]
         shown = [_percent(cell["detected"][level]) for cell in row]
         if details:
@@ -95,6 +112,6 @@ def _percent(rate: dict[str, Any], bound: str = "value") -> str:
 
 
 def _named(attack: dict[str, Any]) -> str:
-    native = ", ".join(f"{name} {value:.3g}" for name, value in attack["parameters"].items())
+    native = ", ".join(f"{name} {value:.4g}" for name, value in attack["parameters"].items())
     name = attack["name"].partition(".")[2] or "no attack"
     return f"{name} ({native})" if native else name
