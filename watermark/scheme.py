@@ -202,7 +202,10 @@ class MediaScheme(Scheme):
         Raises:
             MediaError: The item is not what the scheme reads.
         """
-        observation = self._observe(media)
+        return self._over_keys(self._observe(media))
+
+    def _over_keys(self, observation: Any) -> Detection:
+        """The verdict of all keys on what was seen."""
         by_key = zip(self._tables, self.keyring, strict=True)
         return over_keys([Detections.of([self._test(tables, observation, key.id)]) for tables, key in by_key])[0]
 

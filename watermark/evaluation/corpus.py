@@ -130,7 +130,7 @@ class Corpus:
             return content
         if self.modality == "image":
             picture = media.read(content) if isinstance(content, Path) else content
-            return _eight_bits(picture, self.size)
+            return eight_bits(picture, self.size)
         if isinstance(content, Path):
             with content.open("rb") as file:
                 octets = file.read(_MOST_TEXT + 1)
@@ -140,7 +140,7 @@ class Corpus:
         return content
 
 
-def _eight_bits(picture: Any, size: int | None) -> Any:
+def eight_bits(picture: Any, size: int | None = None) -> Any:
     """A picture as uint8 of shape (height, width, 3): what attacks and all schemes take."""
     pixels = media.Pixels.of(picture).array
     if pixels.dtype == np.uint16:
@@ -176,8 +176,9 @@ def _contents(given: Any, modality: str, source: str) -> list[Item]:
     if not isinstance(given, (list, tuple, np.ndarray)):
         raise ParameterError(f"corpus is a folder, or a list of files, media or prompts, not {type(given).__name__}")
     items = list(given)
-    if source == "media" and items and all(isinstance(item, os.PathLike) for item in items):
-        return _files(items, modality)
+    paths = (str, os.PathLike) if modality == "image" else os.PathLike  # text as str is text
+    if source == "media" and items and all(isinstance(item, paths) for item in items):
+        return _files([Path(item) for item in items], modality)
     return [_in_memory(item, str(number)) for number, item in enumerate(items)]
 
 

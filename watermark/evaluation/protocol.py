@@ -23,7 +23,7 @@ from watermark.attacks import Attack
 from watermark.errors import ParameterError, WatermarkError
 from watermark.evaluation import quality, tables
 from watermark.evaluation.audit import thresholds
-from watermark.evaluation.corpus import Corpus
+from watermark.evaluation.corpus import Corpus, eight_bits
 from watermark.evaluation.results import Report
 from watermark.evaluation.runner import NONE, Plan, Results, Worker, Workers, attack_id, code_digest
 from watermark.evaluation.subjects import labelled
@@ -121,8 +121,7 @@ def run(
             )
             for s in subjects
         }
-        # Frozen before any attack; the report checks that they are still those.
-        (folder / "thresholds.json").write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
+        _freeze(frozen, folder)
         for split in ("positive", "negative"):
             rows += _rows(plan, tasks[split], store.all(tasks[split], pool, done))
         trials_rows = [
@@ -155,6 +154,14 @@ def run(
     report = Report.load(folder)
     report.write(folder)
     return report
+
+
+def _freeze(thresholds: Mapping[str, Any], folder: Path) -> None:
+    """Writes them before any attack; the report checks that they are still those. Tables of others have to go."""
+    path, text = folder / "thresholds.json", json.dumps(thresholds, indent=1) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        (folder / tables.CELLS).unlink(missing_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _rows(plan: Plan, tasks: Iterable[Any], measured: list[_Row]) -> list[_Row]:
@@ -273,7 +280,8 @@ def _thumbnails(plan: Plan, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for item in plan.splits["positive"]:
         try:
-            looks = {"original": plan.clean(subject, item), "marked": plan.marked(subject, item)}
+            given = {"original": plan.clean(subject, item), "marked": plan.marked(subject, item)}
+            looks = {name: eight_bits(look) for name, look in given.items()}
             break
         except (WatermarkError, OSError):
             continue
@@ -285,13 +293,13 @@ def _thumbnails(plan: Plan, folder: Path) -> None:
         return subject.detect(media, content, message)
 
     for attack in plan.attacks:
-        cover = looks["original" if attack.goal == "forgery" else "marked"]
+        cover = given["original" if attack.goal == "forgery" else "marked"]
         try:
-            looks[attack_id(attack)] = worker.attack(0, attack, item, cover, detect)
+            looks[attack_id(attack)] = eight_bits(worker.attack(0, attack, item, cover, detect))
         except WatermarkError:
             continue
     for name, look in looks.items():
-        picture = look if isinstance(look, PIL.Image.Image) else PIL.Image.fromarray(np.asarray(look))
+        picture = PIL.Image.fromarray(look)
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL), PIL.Image.Resampling.LANCZOS)
         write(picture, folder / f"{name}.webp", overwrite=True)
 

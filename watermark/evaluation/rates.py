@@ -9,7 +9,7 @@ import numpy as np
 from watermark.errors import MissingExtraError
 
 try:
-    from scipy import stats
+    from scipy import optimize, stats
 except ImportError:
     raise MissingExtraError("scipy", "evaluation") from None
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.999
 """Of the limits that false positives must stay under."""
+_NEAR = 1e-9
 
 
 def rate(count: int, trials: int, level: float = 0.95) -> dict[str, Any]:
@@ -44,20 +45,30 @@ def limit(trials: int, nominal: float, tests: int = 1) -> int:
     return int(stats.binom.isf((1 - CONFIDENCE) / tests, trials, min(nominal, 1.0)))
 
 
-def auc(positive: NDArray[np.float64], negative: NDArray[np.float64], draws: int = 300) -> dict[str, float] | None:
-    """Area under the ROC curve, with a 95 % interval by resampling items: value, low and high. None without media.
+def auc(positive: NDArray[np.float64], negative: NDArray[np.float64], level: float = 0.95) -> dict[str, float] | None:
+    """Area under the ROC curve with its interval: value, low and high. None without media.
+
+    The interval holds all areas from which the one that was found is no further than it would be by chance (Newcombe,
+    "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", 2006, method 5). Unlike
+    resampling it does not shrink to nothing where marked and unmarked media are all told apart.
 
     Args:
         positive: Evidence in marked media.
         negative: Evidence in the others. Ties count half.
-        draws: Number of resamples.
+        level: Of the interval.
     """
     if not len(positive) or not len(negative):
         return None
-    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    rng = np.random.default_rng(0)
-    ours = rng.multinomial(len(positive), np.full(len(positive), 1 / len(positive)), draws) / len(positive)
-    theirs = rng.multinomial(len(negative), np.full(len(negative), 1 / len(negative)), draws) / len(negative)
-    areas = np.einsum("dp,pn,dn->d", ours, wins, theirs, optimize=True)
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return {"value": float(wins.mean()), "low": float(low), "high": float(high)}
+    below, up_to = (np.searchsorted(np.sort(negative), positive, side) for side in ("left", "right"))
+    pairs = len(positive) * len(negative)
+    found = float((below + up_to).sum() / (2 * pairs))
+    half = (len(positive) + len(negative)) / 2 - 1
+    z2 = stats.norm.isf((1 - level) / 2) ** 2
+
+    def off(area: float) -> float:
+        variance = area * (1 - area) * (1 + half * (1 - area) / (2 - area) + half * area / (1 + area)) / pairs
+        return float((found - area) ** 2 - z2 * variance)
+
+    low = 0.0 if found == 0 else float(optimize.brentq(off, 0.0, found - _NEAR * found))
+    high = 1.0 if found == 1 else float(optimize.brentq(off, found + _NEAR * (1 - found), 1.0))
+    return {"value": found, "low": low, "high": high}

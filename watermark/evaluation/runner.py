@@ -9,19 +9,22 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-import PIL
+import PIL.features
 
 import watermark
 from watermark import Key
+from watermark._cache import cached_property
 from watermark.attacks import Attack, Given
-from watermark.errors import MissingExtraError, WatermarkError
+from watermark.errors import MediaError, MissingExtraError, WatermarkError
 from watermark.evaluation import quality
+from watermark.evaluation.subjects import KNOWN_MESSAGE, identity
 from watermark.ops._native import core
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ NULL_LEVELS = tuple(float(f"{digit}e-{power}") for power in range(1, 8) for digi
 _MEASURING = ("corpus.py", "quality.py", "runner.py", "subjects.py")
 _KEYS_PER_TASK = 256
 _AHEAD = 4
+_PATIENCE = 60.0
+"""Seconds that a run waits for another that writes into the same folder."""
 _Row = dict[str, Any]
 
 
@@ -67,15 +72,35 @@ class Plan:
     metrics: tuple[str, ...]
     models: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def depends(self) -> Mapping[str, list[Any]]:
+        """What results depend on besides subject and item, by attack."""
+        references = [item.digest for item in self.splits["attacker"]]
+        models = {name: identity(model) for name, model in self.models.items()}
+        given = {
+            attack_id(attack): [
+                identity(attack),
+                references if _informed(attack) else [],
+                models if "model" in attack.needs else {},
+            ]
+            for attack in self.attacks
+        }
+        return {NONE: [], **given}
+
     def cells(self, split: str) -> list[Cells]:
         """What is measured on the items of a split: one task per subject and item."""
+        return [
+            Cells(number, split, item, (None, *self._applied(split, subject)))
+            for number, subject in enumerate(self.subjects)
+            for item in self.splits[split]
+        ]
+
+    def _applied(self, split: str, subject: Subject) -> list[Attack]:
         if split == "calibration":
-            attacks: tuple[Attack | None, ...] = (None,)
-        elif split == "negative":
-            attacks = (None, *self.attacks)
-        else:
-            attacks = (None, *(attack for attack in self.attacks if attack.goal == "removal"))
-        return [Cells(s, split, item, attacks) for s in range(len(self.subjects)) for item in self.splits[split]]
+            return []
+        # A forgery is done to covers. Where a message has to be known, none is that of a cover.
+        forged = split == "negative" and subject.null != KNOWN_MESSAGE
+        return [attack for attack in self.attacks if attack.goal == "removal" or forged]
 
     def null(self, trials: int) -> list[Null]:
         """Trials with fresh keys on media without a mark, as evenly over the items as can be."""
@@ -101,11 +126,17 @@ class Plan:
         return subject.message(np.random.default_rng(item.seed("message", self.seed)))
 
     def given(self, subject: Subject) -> Given:
-        """What the attacker of a subject holds."""
-        own = self.splits["attacker"]
+        """What an attacker of a subject holds that knows other media; those that cannot be read are left out."""
         needy = any(attack.knowledge != "blind" for attack in self.attacks)
-        marked = [self.marked(subject, item) for item in own] if needy else []
-        return Given(marked, [self.clean(subject, item) for item in own], None, self.models)
+        marked, clean = [], []
+        for item in self.splits["attacker"]:
+            try:
+                clean.append(self.clean(subject, item))
+                if needy:
+                    marked.append(self.marked(subject, item))
+            except (WatermarkError, OSError):
+                continue
+        return Given(marked, clean, None, self.models)
 
 
 class Task(Protocol):
@@ -133,10 +164,12 @@ class Cells:
     def parts(self, plan: Plan) -> list[tuple[str, Self]]:
         """Key of each attack's result, and the task that gives it alone."""
         subject = plan.subjects[self.subject]
-        own = [item.digest for item in plan.splits["attacker"]]
         base = ["cells", subject.fingerprint, self.split == "positive", self.item.digest, plan.corpus.size, plan.seed]
         return [
-            (_digest([*base, repr(attack), own if attack else [], plan.metrics]), replace(self, attacks=(attack,)))
+            (
+                _digest([*base, attack_id(attack), plan.depends[attack_id(attack)], plan.metrics]),
+                replace(self, attacks=(attack,)),
+            )
             for attack in self.attacks
         ]
 
@@ -157,34 +190,35 @@ class Cells:
             read = time.process_time()
             seed = self.item.seed("mark", plan.seed)
             message = plan.message(subject, self.item)
-            base = subject.mark(item, message, seed) if marks else subject.clean(item, seed)
+            with _noted(subject, self.item):
+                base = subject.mark(item, message, seed) if marks else subject.clean(item, seed)
+            marking = time.process_time() - read
+            measured = quality.Reference(base) if marks and plan.metrics else None
         except (WatermarkError, OSError) as error:
-            return [{"error": f"{type(error).__name__}: {error}"} for _ in self.attacks]
-        marking = time.process_time() - read
-        measured = quality.Reference(base) if marks and plan.metrics else None
+            return [_failure(error) for _ in self.attacks]
         rows = []
         for attack in self.attacks:
             row: _Row = {"cost": {"read": read - start, "mark": marking}} if attack is None else {"cost": {}}
-            rows.append(row)
             oracle = _Oracle(lambda media: subject.detect(media, item, message))
             begin = time.process_time()
             try:
-                media = base if attack is None else worker.attack(self.subject, attack, self.item, base, oracle)
+                with _noted(subject, self.item, attack):
+                    media = base if attack is None else worker.attack(self.subject, attack, self.item, base, oracle)
+                    attacked = time.process_time()
+                    row |= _verdict(subject, media, item, message, checks=marks and message is not None)
+                    detected = time.process_time()
+                if attack is not None:
+                    row["queries"] = oracle.queries
+                    row["cost"]["attack"] = attacked - begin
+                row["cost"]["detect"] = detected - attacked
+                if measured is not None and (attack is not None or subject.source == "media"):
+                    # Before any attack: what the mark costs; after it: what the attack does.
+                    original = measured if attack else quality.Reference(subject.clean(item, seed))
+                    row["quality"] = original.measure(media, plan.metrics)
+                    row["cost"]["quality"] = time.process_time() - detected
+                rows.append(row)
             except WatermarkError as error:
-                row["error"] = f"{type(error).__name__}: {error}"
-                continue
-            attacked = time.process_time()
-            row |= _verdict(subject, media, item, message, checks=marks and message is not None)
-            detected = time.process_time()
-            if attack is not None:
-                row["queries"] = oracle.queries
-                row["cost"]["attack"] = attacked - begin
-            row["cost"]["detect"] = detected - attacked
-            if measured is not None and (attack is not None or subject.source == "media"):
-                # Before any attack: what the mark costs; after it: what the attack does.
-                original = measured if attack else quality.Reference(subject.clean(item, seed))
-                row["quality"] = original.measure(media, plan.metrics)
-                row["cost"]["quality"] = time.process_time() - detected
+                rows.append(_failure(error))
         return rows
 
 
@@ -217,12 +251,13 @@ class Null:
             item = plan.corpus.read(self.item)
             media = subject.clean(item, self.item.seed("mark", plan.seed))
             keys = [_key(plan.seed, self.item.digest, number) for number in self.keys]
-            log10_p = subject.fresh_keys(media, item, keys)
-            if log10_p is None:
-                return [{"trials": 0}]
-            found = np.fromiter(log10_p, float, len(keys))
+            with _noted(subject, self.item):
+                log10_p = subject.fresh_keys(media, item, keys)
+                if log10_p is None:
+                    return [{"trials": 0}]
+                found = np.fromiter(log10_p, float, len(keys))
         except (WatermarkError, OSError) as error:
-            return [{"trials": 0, "error": f"{type(error).__name__}: {error}"}]
+            return [{"trials": 0, **_failure(error)}]
         counts = (found[:, None] <= np.log10(NULL_LEVELS)).sum(axis=0)
         return [{"trials": len(keys), "counts": counts.tolist(), "cost": {"null": time.process_time() - start}}]
 
@@ -246,7 +281,7 @@ class Worker:
         Raises:
             WatermarkError: The attack is none for these media.
         """
-        given = self.given(subject)
+        given = self.given(subject) if _informed(attack) else Given(models=self.plan.models)
         if "oracle" in attack.needs:
             given = Given(given.marked, given.clean, oracle, given.models)
         return attack(media, item.seed("attack", attack.name, self.plan.seed), given)
@@ -257,12 +292,19 @@ class Results:
 
     A cell is found by the digest of all that it depends on, the library's code included; so the file may be kept when
     attacks, items or schemes are added.
+
+    Raises:
+        OSError: The file is none of an evaluation, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = sqlite3.connect(path)
-        self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute("CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, row TEXT NOT NULL) WITHOUT ROWID")
+        with _as_os_error(path):
+            self._file = sqlite3.connect(path, timeout=_PATIENCE)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, row TEXT NOT NULL) WITHOUT ROWID"
+            )
+        self._path = path
 
     def __enter__(self) -> Results:
         return self
@@ -277,7 +319,7 @@ class Results:
 
     def put(self, cells: Mapping[str, _Row]) -> None:
         """Keeps cells."""
-        with self._file:
+        with _as_os_error(self._path), self._file:
             rows = [(key, json.dumps(row)) for key, row in cells.items()]
             self._file.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?)", rows)
 
@@ -349,6 +391,15 @@ class Workers:
                 yield waiting.pop(future), future.result()
 
 
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """What SQLite says of a full disk, a folder that is read-only, or a file that is not its own."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: {error}") from error
+
+
 _worker: Worker | None = None
 
 
@@ -383,14 +434,35 @@ class _Oracle:
         return self._detect(media)
 
 
+@contextmanager
+def _noted(subject: Subject, item: Item, attack: Attack | None = None) -> Iterator[None]:
+    """Says in errors that nobody expects, such as those of other packages, where they happened."""
+    try:
+        yield
+    except WatermarkError:
+        raise
+    except Exception as error:
+        error.add_note(f"when {subject.label} was evaluated: item {item.name}, attack {attack_id(attack)}")
+        raise
+
+
+def _failure(error: Exception) -> _Row:
+    return {"error": f"{type(error).__name__}: {error}"}
+
+
 def _verdict(subject: Subject, media: Any, item: Any, message: bytes | None, *, checks: bool) -> _Row:
     try:
         found = subject.detect(media, item, message)
-    except WatermarkError as error:  # what cannot be read is not detected
-        return {"log10_p": 0.0, "score": 0.0, "n": 0, "exact": False if checks else None, "unread": f"{error}"}
+    except MediaError:  # what cannot be read is not detected
+        return {"log10_p": 0.0, "score": 0.0, "n": 0, "exact": False if checks else None}
     exact = bool(found.payload_ok and found.payload == message) if checks else None
     wrong = bool(found.payload_ok and found.payload != message) if checks else None
     return {"log10_p": found.log10_p, "score": found.score, "n": found.n, "exact": exact, "wrong": wrong}
+
+
+def _informed(attack: Attack) -> bool:
+    """Whether an attacker knows other media: one that says to know nothing gets none."""
+    return attack.knowledge != "blind" or "references" in attack.needs
 
 
 def _key(seed: int, digest: str, number: int) -> Key:
@@ -404,13 +476,17 @@ def _digest(facts: list[Any]) -> str:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of all code that measures: results of other code are not taken up."""
+    """SHA-256 of all code and data that measure: results of others are not taken up."""
     package = Path(watermark.__file__).parent
     measuring = {package / "evaluation" / name for name in _MEASURING}
+    presenting = {package / "cli", package / "evaluation"}
     found = [
-        path for path in package.rglob("*.py") if path.parent.name not in ("cli", "evaluation") or path in measuring
+        path
+        for path in package.rglob("*")
+        if path.suffix in (".py", ".npz") and (path in measuring or presenting.isdisjoint(path.parents))
     ]
-    total = hashlib.sha256(f"{np.__version__} {PIL.__version__}".encode())
+    codecs = [PIL.features.version(name) for name in ("jpg", "webp", "avif", "jpg_2000")]
+    total = hashlib.sha256(f"{np.__version__} {PIL.__version__} {codecs}".encode())
     for path in [*sorted(found), Path(core.__file__)]:
         total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:16]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from watermark import Detection, Key
+from watermark import Detection, Key, Keyring
 from watermark._cache import cached_property
 from watermark.errors import ParameterError
 from watermark.latent.noise import LatentScheme
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 ENTROPY, TOKENS = 4.0, 200
 """Nats per token of the texts that bare token schemes mark, and their length."""
+KNOWN_MESSAGE = "known message"
+"""The `Subject.null` of what reads bits and knows no p-value."""
+_KNOWN_CODE = sys.stdlib_module_names | {"watermark"}
 
 
 class Subject(ABC):
@@ -114,7 +121,9 @@ class _OfScheme(Subject):
         self.fingerprint = f"{scheme.profile()} {ring}"
 
     def _with(self, key: Key) -> Any:
-        return type(self.scheme)(key, self.scheme.parameters)
+        """The same scheme with a fresh ring of as many keys."""
+        ring = Keyring([key, *(key.child(str(number)) for number in range(1, len(self.scheme.keyring)))])
+        return type(self.scheme)(ring, self.scheme.parameters)
 
 
 class _Finished(_OfScheme):
@@ -129,8 +138,10 @@ class _Finished(_OfScheme):
         return self.scheme.detect(media)
 
     def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float]:
+        if type(self.scheme).detect is not MediaScheme.detect:
+            return (self._with(key).detect(media).log10_p for key in keys)
         seen = self.scheme._observe(media)  # what needs no key is done once
-        return (self.scheme._test(self.scheme._bind(key), seen, key.id).log10_p for key in keys)
+        return (self._with(key)._over_keys(seen).log10_p for key in keys)
 
 
 class _Latent(_OfScheme):
@@ -193,7 +204,7 @@ class _Given(Subject):
         self._thing = thing
         kind = type(thing)
         bound = getattr(thing, "scheme", None)
-        scheme = bound if isinstance(bound, Scheme) else None
+        self.scheme = scheme = bound if isinstance(bound, Scheme) else None
         self.label = str(getattr(thing, "label", None) or getattr(scheme or thing, "name", kind.__name__))
         self.modality = str(getattr(thing, "modality", "image"))
         self.source = str(getattr(thing, "source", "media"))
@@ -202,8 +213,7 @@ class _Given(Subject):
         self.null = str(getattr(thing, "null", self.null))
         bits = getattr(thing, "payload_bits", None if scheme is None else getattr(scheme.parameters, "payload_bits", 0))
         self.payload_bits = int(bits) if bits else None
-        about = [kind.__module__, kind.__qualname__, self.label, self.payload_bits, scheme and scheme.profile()]
-        self.fingerprint = str(getattr(thing, "fingerprint", about))
+        self.fingerprint = f"{self.label} {self.payload_bits} {identity(thing)}"
         if self.source != "media" and not callable(getattr(thing, "clean", None)):
             raise ParameterError(f"{self.label} makes media from {self.source}: it also needs clean(item, rng)")
 
@@ -226,7 +236,7 @@ class _Known(_Given):
 
     def __init__(self, thing: Any) -> None:
         super().__init__(thing)
-        self.null = "known message"
+        self.null = KNOWN_MESSAGE
         if self.payload_bits is None:
             raise ParameterError(f"{self.label} has a known message and no payload_bits")
 
@@ -256,11 +266,58 @@ def random_message(bits: int, rng: np.random.Generator) -> bytes:
     return value.to_bytes(length)
 
 
+def identity(thing: Any) -> str:
+    """SHA-256 of what tells an object from others: its ``fingerprint``, or its class, the code of that, and attributes.
+
+    Attributes that are objects count by their ``fingerprint``, or by their class alone: weights of models are not read.
+    """
+    return hashlib.sha256(repr([_told(thing), _attributes(thing)]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _attributes(thing: Any) -> list[Any]:
+    if hasattr(thing, "fingerprint") or isinstance(thing, Scheme):
+        return []
+    return [(name, _told(value)) for name, value in sorted(getattr(thing, "__dict__", {}).items())]
+
+
+def _told(value: Any) -> Any:
+    """The same in every process."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic)):
+        return repr(value)
+    if isinstance(value, Scheme):
+        return value.profile(), [key.id for key in value.keyring]
+    if isinstance(value, (Key, Keyring)):
+        return [key.id for key in Keyring.of(value)]
+    if isinstance(value, Mapping):
+        return sorted((repr(_told(name)), _told(each)) for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_told(each) for each in value]
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.shape, str(value.dtype), hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    if hasattr(value, "fingerprint"):
+        return str(value.fingerprint)
+    kind = value if inspect.isroutine(value) or isinstance(value, type) else type(value)
+    name = f"{kind.__module__}.{getattr(kind, '__qualname__', '')}"
+    return name, [_code(base) for base in getattr(kind, "__mro__", (kind,))]
+
+
+@cache
+def _code(defined: Any) -> str:
+    """Source code of a class or function that is not this library's, whose code counts as a whole."""
+    if str(defined.__module__).partition(".")[0] in _KNOWN_CODE:
+        return ""
+    try:
+        return inspect.getsource(defined)
+    except (OSError, TypeError):  # written at a prompt, or compiled
+        return ""
+
+
 def labelled(things: Iterable[Any] | Any) -> list[Subject]:
     """Subjects with different labels: the second of a name gets a number.
 
     Raises:
-        ParameterError: There are none, something cannot be evaluated, or their modalities differ.
+        ParameterError: There are none, something cannot be evaluated, their modalities differ, or two objects cannot be
+            told apart.
     """
     listed = list(things) if isinstance(things, (list, tuple)) else [things]
     found = [subject(thing) for thing in listed]
@@ -269,6 +326,9 @@ def labelled(things: Iterable[Any] | Any) -> list[Subject]:
     if len({(one.modality, one.source) for one in found}) > 1:
         kinds = ", ".join(sorted({f"{one.modality} from {one.source}" for one in found}))
         raise ParameterError(f"one evaluation has one kind of media, not {kinds}")
+    made = [one.fingerprint for one in found if isinstance(one, _Given)]
+    if len(set(made)) < len(made):
+        raise ParameterError("two of the objects that mark cannot be told apart: give each a fingerprint of its own")
     seen: dict[str, int] = {}
     for one in found:
         seen[one.label] = seen.get(one.label, 0) + 1

@@ -12,6 +12,7 @@ from watermark.evaluation import quality
 from watermark.evaluation.audit import audit, count
 from watermark.evaluation.rates import auc, limit, rate
 from watermark.evaluation.runner import NONE, NULL_LEVELS
+from watermark.evaluation.subjects import KNOWN_MESSAGE
 from watermark.evaluation.tables import NO_CELLS, Group, groups
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ class Summary:
             "items": len({row["digest"] for row in blocks}),
             "keys": trials,
             "trials": trials,
+            "errors": [row["error"] for row in self._null if row["scheme"] == scheme and row["error"]],
             "levels": levels,
             "passed": trials > 0 and all(level["passed"] for level in levels),
         }
@@ -206,7 +208,7 @@ class Summary:
     def _attribution(self, scheme: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Who made it? With a message: the user's number; without: one key per user, all of which are tried."""
         rows, bits = [], scheme["payload_bits"]
-        by_message = bits is not None and scheme["null"] != "known message"
+        by_message = bits is not None and scheme["null"] != KNOWN_MESSAGE
         for attack in self._removal():
             group = self._group(scheme["label"], "positive", attack["id"])
             if not len(group):
@@ -216,7 +218,9 @@ class Summary:
                     correct, wrong = rate(0, len(group)), rate(0, 0)
                 elif by_message:
                     correct = rate(int((group["exact"] == True).sum()), len(group))  # noqa: E712 (None is neither)
-                    wrong = _scaled(rate(int((group["wrong"] == True).sum()), len(group)), users / 2**bits)  # noqa: E712
+                    # Users have messages at random: so many of all others are one of theirs.
+                    others = (users - 1) / (2**bits - 1)
+                    wrong = _scaled(rate(int((group["wrong"] == True).sum()), len(group)), others)  # noqa: E712
                 else:
                     correct = group.detected(math.log10(_FALSE_ATTRIBUTION / users))
                     wrong = rate(0, 0)  # at most `_FALSE_ATTRIBUTION`, by the family-wise test

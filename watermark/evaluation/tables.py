@@ -54,10 +54,17 @@ _NULL_COLUMNS = [
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one scheme, split and attack that were measured, in the order of items."""
+    """The cells of one scheme, split and attack that were measured, in the order of items.
+
+    Attributes:
+        columns: By name.
+        errors: How many could not be measured.
+        reason: Why the first of these could not.
+    """
 
     columns: Mapping[str, NDArray[Any]]
-    errors: int
+    errors: int = 0
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.columns["log10_p"])
@@ -80,7 +87,7 @@ class Group:
         return float(np.mean(known)) if known else None
 
 
-NO_CELLS = Group({"log10_p": np.empty(0), "item": np.empty(0, object), "digest": np.empty(0, object)}, 0)
+NO_CELLS = Group({"log10_p": np.empty(0), "item": np.empty(0, object), "digest": np.empty(0, object)})
 Groups: TypeAlias = "Mapping[tuple[str, str, str], Group]"
 """Cells by scheme, split and attack."""
 
@@ -151,7 +158,9 @@ def groups(table: pa.Table) -> Groups:
     order = np.argsort(joint, kind="stable")
     groups = {}
     for rows in np.split(order, np.flatnonzero(np.diff(joint[order])) + 1) if len(order) else []:
-        good = rows[[error is None for error in columns["error"][rows]]]
+        errors = columns["error"][rows]
+        good = rows[[error is None for error in errors]]
+        reason = next((error for error in errors if error is not None), "")
         key = tuple(str(columns[name][rows[0]]) for name in names)
-        groups[key[0], key[1], key[2]] = Group({n: c[good] for n, c in columns.items()}, len(rows) - len(good))
+        groups[key[0], key[1], key[2]] = Group({n: c[good] for n, c in columns.items()}, len(rows) - len(good), reason)
     return groups

@@ -13,6 +13,7 @@ import watermark
 from watermark import attacks, evaluation
 from watermark.evaluation import protocol
 from watermark.evaluation.audit import thresholds
+from watermark.evaluation.subjects import subject
 from watermark.latent.gaussian_shading import GaussianShading
 
 
@@ -41,6 +42,46 @@ def test_halved_p_values_are_caught(evaluate, key, shading):
     (found,) = report.to_dict()["calibration"]
     tenth = next(level for level in found["levels"] if level["nominal"] == 0.1)
     assert tenth["rate"]["value"] == pytest.approx(0.2, abs=0.03)
+
+
+def test_p_values_are_tested_as_the_scheme_gives_them(evaluate, photos, key):
+    """Also where finished media take a shorter way to the verdicts of many keys."""
+    scheme = watermark.load("image.spectral", key, payload_bits=16)
+
+    class Inflated(type(scheme)):
+        def detect(self, media: Any) -> watermark.Detection:
+            found = super().detect(media)
+            return dataclasses.replace(found, log10_p=found.log10_p - 1)
+
+    report = evaluate(Inflated(key, scheme.parameters), [], photos(16), null_trials=40)
+    assert "calibration" in failed(report)
+
+
+def test_a_test_of_p_values_that_fails_is_no_pass(evaluate, key, shading):
+    class Bound(GaussianShading):
+        """Knows one key."""
+
+        def detect(self, media: Any) -> watermark.Detection:
+            if self.key != key:
+                raise watermark.ParameterError("another key")
+            return super().detect(media)
+
+    report = evaluate(Bound(key, shading.parameters))
+    assert failed(report) == {"calibration"}
+    assert "another key" in report.faults[0]
+
+
+@pytest.mark.parametrize("name", ["image.spectral", "latent.gaussian_shading"])
+def test_p_values_of_rings_are_tested_as_rings(name, photos, key):
+    """Several keys are tried at once, and p pays for them: fresh keys are too."""
+    own = {"payload_bits": 16} | ({} if name.startswith("image") else {"shape": (4, 16, 16)})
+    mark = watermark.load(name, watermark.Keyring([key, key.child("old")]), **own)
+    fresh = watermark.Key.generate()
+    other = watermark.load(name, fresh.child("1"), **own)
+    media = other.embed(photos(1, 256)[0]) if name.startswith("image") else other.sample(rng=1)
+    (found,) = subject(mark).fresh_keys(media, 0, [fresh])
+    assert found == watermark.load(name, watermark.Keyring([fresh, fresh.child("1")]), **own).detect(media).log10_p
+    assert other.detect(media).log10_p < found < -3
 
 
 def test_a_threshold_that_was_tuned_on_test_media_is_caught(evaluate, monkeypatch, tmp_path):
@@ -110,6 +151,34 @@ def test_too_many_errors_are_caught(evaluate):
     assert failed(report) == {"errors"}
     cell = next(cell for cell in report.to_dict()["cells"] if cell["attack"] == "latent.fails@0.5")
     assert (cell["trials"], cell["errors"], cell["detected"]["0.01"]["value"]) == (0, 22, None)
+
+
+def test_an_attack_that_mostly_fails_is_caught_in_a_large_grid(evaluate):
+    """What is left of it need not be like the rest, though it is few of all cells."""
+
+    class Fails(attacks.Attack):
+        name = "latent.fails"
+
+        def _attack(self, media: Any, rng: Any, given: Any) -> Any:
+            if media[0, 0, 0] > -0.8:
+                raise watermark.MediaError("not this one")
+            return media
+
+    grid = [Fails(), *(attacks.load("latent.noise", strength=step / 40) for step in range(40))]
+    report = evaluate(grid=grid, null_trials=0)
+    assert failed(report) == {"errors"}
+    assert "latent.fails" in report.faults[0]
+    assert "not this one" in report.faults[0]
+
+
+def test_a_detector_that_gives_no_probabilities_is_caught(evaluate, key, shading):
+    class Broken(GaussianShading):
+        def detect(self, media: Any) -> watermark.Detection:
+            return dataclasses.replace(super().detect(media), log10_p=float("nan"))
+
+    report = evaluate(Broken(key, shading.parameters), null_trials=0)
+    assert failed(report) == {"errors"}
+    assert "ParameterError" in report.faults[0]
 
 
 def test_thresholds_keep_their_rate():

@@ -71,3 +71,11 @@ def test_what_is_no_corpus_is_refused(given, error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
         Corpus.of(given, "image", "media")
+
+
+def test_names_of_files_are_no_texts(tmp_path, photos):
+    for number, picture in enumerate(photos(3)):
+        media.write(picture, tmp_path / f"{number}.png")
+    paths = sorted(tmp_path.iterdir())
+    assert Corpus.of([str(path) for path in paths], "image", "media") == Corpus.of(paths, "image", "media")
+    assert Corpus.of(["a.txt"], "text", "media").items[0].content == "a.txt"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from watermark.evaluation import summary
 from watermark.evaluation.rates import auc, limit, rate
 from watermark.evaluation.summary import _crossing
 
@@ -46,16 +48,19 @@ def test_the_area_under_the_curve_is_that_of_pairs():
     assert found["value"] == pytest.approx(np.mean(pairs))
     assert found["low"] < found["value"] < found["high"]
     assert auc(positive, np.empty(0)) is None
-    assert auc(np.ones(5), np.zeros(5)) == {"value": 1, "low": 1, "high": 1}
+    assert auc(np.ones(5), np.zeros(5)) == {"value": 1, "low": pytest.approx(0.643, abs=1e-3), "high": 1}
+    assert auc(np.zeros(5), np.ones(5)) == {"value": 0, "low": 0, "high": pytest.approx(0.357, abs=1e-3)}
+    assert auc(np.ones(500), np.zeros(500))["low"] > 0.99
 
 
-def test_intervals_of_the_area_cover():
-    """95 % of the time, for normal scores one standard deviation apart, whose area is Phi(1 / sqrt 2) = .760."""
+@pytest.mark.parametrize(("distance", "sizes"), [(1, (60, 60)), (1, (7, 15)), (3, (7, 15)), (4, (60, 60))])
+def test_intervals_of_the_area_cover(distance, sizes):
+    """95 % of the time for normal scores, whose area is Phi(distance / sqrt 2); near 1 too, where resampling fails."""
     rng = np.random.default_rng(3)
     covered = 0
     for _ in range(300):
-        found = auc(rng.standard_normal(60) + 1, rng.standard_normal(60))
-        covered += found["low"] <= 0.7602 <= found["high"]
+        found = auc(rng.standard_normal(sizes[0]) + distance, rng.standard_normal(sizes[1]))
+        covered += found["low"] <= norm.cdf(distance / np.sqrt(2)) <= found["high"]
     assert covered >= 300 * 0.90
 
 
@@ -73,6 +78,28 @@ def test_intervals_of_the_area_cover():
 )
 def test_the_degradation_at_which_detection_falls(q, p, level, found):
     assert _crossing(np.array(q), np.array(p), level) == (found if isinstance(found, str) else pytest.approx(found))
+
+
+def test_a_message_of_nobody_is_no_false_attribution(evaluate, photos, monkeypatch):
+    """One user is never taken for another; with as many users as messages, every wrong one is somebody's."""
+    from watermark import Detection
+
+    class Errs:
+        label = fingerprint = "errs"
+        payload_bits = 8
+
+        def mark(self, item, payload, rng):
+            marked = item.copy()
+            marked[0, 0, 0] = payload[0] ^ 1
+            return marked
+
+        def detect_batch(self, media):
+            return [Detection("errs", "", -9.0, 0, 1, bytes([m[0, 0, 0]]), True) for m in media]
+
+    monkeypatch.setattr(summary, "USERS", (1, 256, 1000))
+    report = evaluate(Errs(), [], photos(16), null_trials=0)
+    wrong = {row["users"]: row["wrong"]["value"] for row in report.to_dict()["attribution"]}
+    assert wrong == {1: 0, 256: 1, 1000: None}
 
 
 def test_scores_of_a_whole_evaluation(evaluate, photos, key):

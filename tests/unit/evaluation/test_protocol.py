@@ -145,6 +145,16 @@ def test_forgeries_are_counted_on_covers(photos, evaluate):
     assert found["trials"] == found["detected"]["0.01"]["trials"] == 3
 
 
+def test_forgeries_of_known_messages_are_not_counted(photos, evaluate):
+    """There is no message that the cover should carry: a rate of 0 would say that nobody can forge the mark."""
+    forge = attacks.load("image.add_average", gain=1)
+    report = evaluate(Bits(), [forge, JPEG], photos(16), null_trials=0)
+    found = {cell["attack"]: cell for cell in report.to_dict()["cells"]}
+    assert (found[attack_id(forge)]["trials"], found[attack_id(forge)]["detected"]["0.01"]["value"]) == (0, None)
+    assert found[attack_id(JPEG)]["false"]["0.01"]["trials"] == 3
+    assert report.faults == []
+
+
 def test_an_oracle_counts_its_queries(photos, evaluate):
     class Asks(attacks.Attack):
         name = "image.asks"
@@ -177,6 +187,124 @@ def test_what_is_finished_is_not_done_again(photos, evaluate):
     assert (before, stamp.marks) == (6 + 1, 1)  # the thumbnail's
     evaluate(stamp, [JPEG], photos(16), seed=9)
     assert stamp.marks > 1
+
+
+class Sure:
+    """Is as sure as it is told."""
+
+    label = "sure"
+
+    def __init__(self, log10_p: float) -> None:
+        self.log10_p = log10_p
+
+    def mark(self, item: np.ndarray, payload: bytes | None, rng: int) -> np.ndarray:
+        return item
+
+    def detect_batch(self, media: Any) -> list[Detection]:
+        return [Detection("sure", "", self.log10_p, 0, 1) for _ in media]
+
+
+def medians(report: Any) -> list[float]:
+    return [cell["median_log10_p"] for cell in report.to_dict()["cells"]]
+
+
+def test_objects_of_one_class_keep_their_results_apart(evaluate):
+    assert medians(evaluate([Sure(-1.0), Sure(-2.0)], [], PLAIN)) == [-1.0, -2.0]
+    assert medians(evaluate(Sure(-3.0), [], PLAIN)) == [-3.0]
+
+
+def test_objects_that_hold_a_scheme_have_its_facts(evaluate, shading):
+    bound = Sure(-1.0)
+    bound.scheme = shading
+    (facts,) = evaluate(bound, [], PLAIN).to_dict()["schemes"]
+    assert facts["profile"] == shading.profile()
+    assert (facts["null"], facts["fixed_key"]) == (shading.info.null, shading.info.fixed_key.at_1e3)
+
+
+def test_results_depend_on_what_measures_and_not_on_what_shows(monkeypatch):
+    from pathlib import Path
+
+    from watermark.evaluation.runner import code_digest
+
+    read, bytes_of = set(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path.name) or bytes_of(path))
+    code_digest.__wrapped__()
+    assert {"spectral.py", "quality.py", "efficientnet_lite0.npz"} <= read
+    assert read.isdisjoint({"protocol.py", "charts.py", "page.py", "demo.py"})
+
+
+def test_objects_that_cannot_be_told_apart_are_refused(evaluate):
+    class Model:
+        """Whose weights nobody reads."""
+
+    def with_model() -> Sure:
+        mark = Sure(-1.0)
+        mark.model = Model()
+        return mark
+
+    with pytest.raises(ParameterError, match="fingerprint"):
+        evaluate([with_model(), with_model()], [], PLAIN)
+    first, second = with_model(), with_model()
+    second.model.fingerprint = "other weights"
+    assert medians(evaluate([first, second], [], PLAIN)) == [-1.0, -1.0]
+
+
+CODE = """
+from dataclasses import dataclass
+from typing import Any
+import numpy as np
+from watermark import attacks
+
+@dataclass(frozen=True)
+class Paint(attacks.Attack):
+    name = "image.paint"
+    level: Any = 7
+
+    def _attack(self, media, rng, given):
+        return np.full_like(media, {})
+"""
+
+
+def test_attacks_of_other_parameters_or_code_are_done_anew(evaluate, tmp_path, monkeypatch):
+    class Level(Sure):
+        fingerprint = "level"
+
+        def detect_batch(self, media):
+            return [Detection("level", "", -float(m[0, 0, 0]), 0, 1) for m in media]
+
+    def painted(code: str, *level: int) -> float:
+        import importlib.util
+
+        name = f"paint_{len(list(tmp_path.glob('*.py')))}"
+        (tmp_path / f"{name}.py").write_text(CODE.format(code))
+        spec = importlib.util.spec_from_file_location("paint", tmp_path / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "paint", module)
+        spec.loader.exec_module(module)
+        return medians(evaluate(Level(-1.0), [module.Paint(0.5, *level)], PLAIN))[1]
+
+    assert painted("self.level") == -7
+    assert painted("self.level", 9) == -9
+    assert painted("5", 9) == -5
+
+
+def test_more_items_leave_blind_attacks_done(photos, evaluate):
+    pictures = photos(24)
+    calls = []
+
+    class Counts(attacks.Attack):
+        name = "image.counts"
+
+        def _attack(self, media, rng, given):
+            assert len(given.clean) == 0, "it says to know nothing"
+            calls.append(1)
+            return media
+
+    evaluate(Stamp(), [Counts()], pictures[:23])
+    before = len(calls)
+    evaluate(Stamp(), [Counts()], pictures)
+    assert before > 0
+    assert len(calls) - before < before / 2
 
 
 def test_workers_change_nothing(evaluate, tmp_path):
@@ -229,6 +357,45 @@ def test_media_that_cannot_be_read_are_counted_and_named(photos, evaluate, tmp_p
     assert {row["item"] for row in bad} <= {"broken.png"}
     assert all("MediaError" in row["error"] for row in bad)
     assert all(row["log10_p"] is None for row in bad)
+
+
+def test_marks_that_cannot_be_compared_are_counted_and_named(photos, evaluate):
+    class Transparent(Stamp):
+        label = fingerprint = "transparent"
+
+        def mark(self, item, payload, rng):
+            return np.dstack([item, item[:, :, 0]])
+
+    bad = [row for row in cells(evaluate(Transparent(), [JPEG], photos(16))) if row["error"]]
+    assert {row["split"] for row in bad} == {"positive"}
+    assert "transparency" in bad[0]["error"]
+
+
+def test_references_that_cannot_be_read_are_left_out(photos, evaluate, tmp_path, key):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, picture in enumerate(photos(20)):
+        watermark.media.write(picture, folder / f"{number}.png")
+        (folder / f"broken{number}.png").write_bytes((folder / f"{number}.png").read_bytes()[:300])
+    mark = watermark.load("image.spectral", key, payload_bits=16)
+    report = evaluate(mark, [attacks.load("image.subtract_average")], folder, null_trials=0)
+    assert any(row["error"] is None for row in cells(report, attack="image.subtract_average@0.5"))
+    assert all("broken" in row["item"] for row in cells(report) if row["error"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_unexpected_errors_say_where_they_happened(photos, evaluate, workers):
+    class Breaks(attacks.Attack):
+        name = "image.breaks"
+
+        def _attack(self, media, rng, given):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        evaluate(Stamp(), [Breaks()], photos(16), workers=workers)
+    (note,) = raised.value.__notes__
+    assert "stamp" in note
+    assert "image.breaks@0.5" in note
 
 
 def test_a_verdict_that_is_refused_counts_as_not_detected(photos, evaluate):
@@ -312,3 +479,20 @@ def test_the_same_scheme_twice_gets_two_labels(evaluate, shading):
     )
     labels = [scheme["label"] for scheme in report.to_dict()["schemes"]]
     assert labels == ["latent.gaussian_shading", "latent.gaussian_shading (2)"]
+
+
+def test_a_run_that_goes_no_further_than_its_thresholds_leaves_no_tables_of_another(evaluate, tmp_path, monkeypatch):
+    evaluate(corpus=40, levels=[0.2])
+    monkeypatch.setattr("watermark.evaluation.protocol.tables.cells_table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(corpus=60, levels=[0.2])
+    with pytest.raises(OSError, match="results"):
+        evaluation.Report.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"no database" * 99), lambda path: path.mkdir()])
+def test_a_folder_that_keeps_no_results_is_an_error_with_its_name(evaluate, tmp_path, spoil):
+    (tmp_path / "run").mkdir()
+    spoil(tmp_path / "run" / "cells.sqlite")
+    with pytest.raises(OSError, match=r"run/cells\.sqlite"):
+        evaluate()
