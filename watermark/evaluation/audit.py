@@ -10,6 +10,7 @@ import numpy as np
 
 from watermark.evaluation.rates import limit
 from watermark.evaluation.runner import NONE
+from watermark.evaluation.subjects import KNOWN_MESSAGE
 from watermark.evaluation.tables import NO_CELLS
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ _CONTAMINATED = 1e-4
 _MOST_ERRORS = 0.05
 """Share of cells that may be missing: of all, and of each scheme and attack, but for one. Those that fail are not like
 the others, and what is left flatters."""
+
+
+_WRONG_MESSAGES = 2.0**-16
+_Outcome = tuple[bool | None, str]
 
 
 def thresholds(log10_p: NDArray[np.float64], levels: Sequence[float]) -> dict[str, float | None]:
@@ -49,7 +54,7 @@ def audit(
     groups: Groups,
     calibration: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Every check with its outcome: check, passed, message.
+    """Every check with its outcome: check, passed (None: there was nothing to go by), message.
 
     Args:
         facts: As in `Tables`.
@@ -60,14 +65,15 @@ def audit(
         ("splits", _disjoint(facts, groups)),
         ("thresholds", _frozen(facts, groups)),
         *(("negatives", _unmarked(scheme["label"], groups)) for scheme in facts["schemes"]),
-        *(("calibration", _valid(found)) for found in calibration),
+        *(("calibration", _valid(*pair)) for pair in zip(facts["schemes"], calibration, strict=True)),
         *(("attacked negatives", _no_alarms(scheme, facts, groups)) for scheme in facts["schemes"]),
+        *(("messages", _vouched(scheme["label"], groups)) for scheme in facts["schemes"] if scheme["payload_bits"]),
         ("errors", _measured(groups)),
     ]
     return [{"check": check, "passed": passed, "message": message} for check, (passed, message) in checks]
 
 
-def _disjoint(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+def _disjoint(facts: Mapping[str, Any], groups: Groups) -> _Outcome:
     serves: dict[tuple[str, str], set[str]] = defaultdict(set)
     for (scheme, split, _), group in groups.items():
         for digest in group["digest"].tolist():
@@ -83,7 +89,7 @@ def _disjoint(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
     return True, message
 
 
-def _frozen(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+def _frozen(facts: Mapping[str, Any], groups: Groups) -> _Outcome:
     levels = facts["protocol"]["levels"]
     wrong = [
         scheme
@@ -95,11 +101,13 @@ def _frozen(facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
     return True, "thresholds follow from the calibration negatives alone"
 
 
-def _unmarked(scheme: str, groups: Groups) -> tuple[bool, str]:
+def _unmarked(scheme: str, groups: Groups) -> _Outcome:
     negatives = [groups.get((scheme, split, NONE), NO_CELLS) for split in ("calibration", "negative")]
     total = sum(map(len, negatives))
     least = math.log10(_CONTAMINATED / max(1, total))
     found = [pair for group in negatives for pair in _items(group) if pair[0] < least]
+    if not total:
+        return None, f"{scheme}: there are no negatives"
     if not found:
         return True, f"{scheme}: {count(total, 'negative')}, none of which carries the mark"
     p, item = min(found)
@@ -110,12 +118,12 @@ def _items(group: Group) -> Iterator[tuple[float, str]]:
     return zip(group["log10_p"].tolist(), group["item"].tolist(), strict=True)
 
 
-def _valid(found: Mapping[str, Any]) -> tuple[bool, str]:
+def _valid(about: Mapping[str, Any], found: Mapping[str, Any]) -> _Outcome:
     scheme, trials = found["scheme"], found["trials"]
     if trials == 0 and found["errors"]:
         return False, f"{scheme}: p-values could not be tested with fresh keys: {found['errors'][0]}"
     if trials == 0:
-        return True, f"{scheme}: p-values were not tested with fresh keys; only the calibrated rates stand without that"
+        return None, f"{scheme}: p-values were not tested with fresh keys; only the calibrated rates stand without that"
     bad = [
         f"{level['rate']['count']} of {trials} at {level['nominal']:g} (at most {level['limit']})"
         for level in found["levels"]
@@ -123,10 +131,12 @@ def _valid(found: Mapping[str, Any]) -> tuple[bool, str]:
     ]
     if bad:
         return False, f"{scheme}: p-values are too small on media without a mark: {'; '.join(bad)}"
+    if about["null"] == KNOWN_MESSAGE:
+        return True, f"{scheme}: p-values compare bits with messages that the evaluation drew, and hold by construction"
     return True, f"{scheme}: p-values are valid in {trials} trials with fresh keys"
 
 
-def _no_alarms(scheme: Mapping[str, Any], facts: Mapping[str, Any], groups: Groups) -> tuple[bool, str]:
+def _no_alarms(scheme: Mapping[str, Any], facts: Mapping[str, Any], groups: Groups) -> _Outcome:
     label, levels = scheme["label"], facts["protocol"]["levels"]
     removal = [attack["id"] for attack in facts["attacks"] if attack["goal"] == "removal"]
     alarms = []
@@ -135,13 +145,28 @@ def _no_alarms(scheme: Mapping[str, Any], facts: Mapping[str, Any], groups: Grou
         for level in levels if len(group) else ():
             found = group.detected(math.log10(level))
             if found["count"] > limit(len(group), level * scheme["fixed_key"], len(removal) * len(levels)):
-                alarms.append(f"{attack}: {found['count']} of {found['trials']} at {level:g}")
+                alarms.append(
+                    f"{'no attack' if attack == NONE else attack}: {found['count']} of {found['trials']} at {level:g}"
+                )
     if alarms:
-        return False, f"{label}: attacks make media without a mark look marked: {'; '.join(alarms[:3])}"
+        return False, f"{label}: media without a mark look marked: {'; '.join(alarms[:3])}"
+    if not any(len(groups.get((label, "negative", attack), NO_CELLS)) for attack in removal):
+        return None, f"{label}: there are no test negatives"
     return True, f"{label}: attacks raise no false alarms"
 
 
-def _measured(groups: Groups) -> tuple[bool, str]:
+def _vouched(scheme: str, groups: Groups) -> _Outcome:
+    """Wrong messages that a detector vouched for: `Detection.payload_ok` promises 2^-16 at most."""
+    read = [group["wrong"] for (label, _, _), group in groups.items() if label == scheme and "wrong" in group.columns]
+    told = [bool(wrong) for column in read for wrong in column.tolist() if wrong is not None]
+    if not told:
+        return None, f"{scheme}: no messages were read"
+    if sum(told) > limit(len(told), _WRONG_MESSAGES):
+        return False, f"{scheme}: vouched for {sum(told)} wrong messages in {len(told)} media"
+    return True, f"{scheme}: vouched for {sum(told) or 'no'} wrong messages in {len(told)} media"
+
+
+def _measured(groups: Groups) -> _Outcome:
     errors = sum(group.errors for group in groups.values())
     total = errors + sum(map(len, groups.values()))
     if not errors:

@@ -113,9 +113,13 @@ class Corpus:
         rest = len(order) - attacker
         ends = attacker + np.rint(np.cumsum(parts) * rest).astype(int)
         first, second = int(ends[0]), int(ends[1])
-        if second >= len(order):
-            raise ParameterError(f"{len(order)} items are too few: none is left to be marked")
         groups = order[attacker:first], order[first:second], order[second:], order[:attacker]
+        for name, share, group in zip(SPLITS, shares, groups, strict=False):
+            if share > 0 and not group:
+                raise ParameterError(
+                    f"{len(order)} items are too few: {name} items would be none. Pass more, or shares= that leave "
+                    "negatives out"
+                )
         return dict(zip(SPLITS, map(tuple, groups), strict=True))
 
     def read(self, item: Item) -> Any:
@@ -185,7 +189,10 @@ def _contents(given: Any, modality: str, source: str) -> list[Item]:
 def _files(paths: Any, modality: str) -> list[Item]:
     found = media.find(paths, suffixes=None if modality == "image" else {".txt"})
     if found.unmatched:
-        raise FileNotFoundError(f"{found.unmatched[0]}: there are no files of {modality}s")
+        path = found.unmatched[0]
+        raise FileNotFoundError(
+            f"{path}: {f'no {modality}s in this folder' if os.path.exists(path) else 'no such folder'}"
+        )
     return [_file(path, str(name)) for path, name in found.files.items()]
 
 

@@ -60,7 +60,7 @@ class Report:
     @property
     def faults(self) -> list[str]:
         """Why the figures may not be believed; empty if they may."""
-        return [check["message"] for check in self._summary["audit"] if not check["passed"]]
+        return [check["message"] for check in self._summary["audit"] if check["passed"] is False]
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
         """Writes one page that needs no network."""

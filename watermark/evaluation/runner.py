@@ -38,7 +38,7 @@ NONE = "none"
 NULL_LEVELS = tuple(float(f"{digit}e-{power}") for power in range(1, 8) for digit in (5, 2, 1))
 """Nominal rates at which false positives with fresh keys are counted."""
 _MEASURING = ("corpus.py", "quality.py", "runner.py", "subjects.py")
-_KEYS_PER_TASK = 256
+_KEYS_PER_TASK = 64
 _AHEAD = 4
 _PATIENCE = 60.0
 """Seconds that a run waits for another that writes into the same folder."""

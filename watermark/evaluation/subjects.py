@@ -40,7 +40,7 @@ class Subject(ABC):
         modality: "image", "text", "latent" or "tokens".
         source: What an item of the corpus is: "media" (files, or media in memory), "prompts", or "numbers", of media
             that are made up.
-        null: What the p-value rests on: "exact", "bound" or "calibrated", as schemes say, or "known message".
+        null: What the p-value rests on: "exact", "bound" or "calibrated", as schemes say, "known message" or "claimed".
         payload_bits: Size of its messages in bits; None if it carries none.
         key_id: Public id of the key.
         fingerprint: What its results depend on, besides the media and the code.
@@ -210,7 +210,8 @@ class _Given(Subject):
         self.source = str(getattr(thing, "source", "media"))
         if scheme is not None:
             self.null, self.key_id = scheme.info.null, scheme.key.id
-        self.null = str(getattr(thing, "null", self.null))
+        else:
+            self.null = str(getattr(thing, "null", "claimed"))
         bits = getattr(thing, "payload_bits", None if scheme is None else getattr(scheme.parameters, "payload_bits", 0))
         self.payload_bits = int(bits) if bits else None
         self.fingerprint = f"{self.label} {self.payload_bits} {identity(thing)}"
@@ -226,6 +227,11 @@ class _Given(Subject):
     def detect(self, media: Any, item: Any, payload: bytes | None) -> Detection:
         found: Detection = self._thing.detect_batch([media])[0]
         return found
+
+    def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float] | None:
+        if not callable(getattr(self._thing, "with_key", None)):
+            return None
+        return (self._thing.with_key(key).detect_batch([media])[0].log10_p for key in keys)
 
 
 class _Known(_Given):

@@ -105,6 +105,7 @@ class Summary:
             }
 
         exact = [] if forgery or not len(marked) else [e for e in marked["exact"].tolist() if e is not None]
+        wrong = [] if forgery or not len(marked) else [w for w in marked["wrong"].tolist() if w is not None]
         metrics = [name for name in quality.METRICS if name in marked.columns]
         return {
             "scheme": scheme,
@@ -116,6 +117,7 @@ class Summary:
             "false": {level: clean.detected(threshold) for level, threshold in at.items()},
             "false_calibrated": calibrated(clean),
             "exact": rate(sum(exact), len(exact)) if exact else None,
+            "wrong": rate(sum(wrong), len(wrong)) if wrong else None,
             "auc": auc(-marked["log10_p"], -clean["log10_p"]),
             "median_log10_p": float(np.median(marked["log10_p"])) if len(marked) else None,
             "quality": {} if attack["id"] == NONE else {name: _median(marked[name]) for name in metrics},
@@ -191,6 +193,8 @@ class Summary:
                 by_name[attack["name"]].append((cell["degradation"], found, attack["strength"]))
         rows = []
         for name, points in by_name.items():
+            if len(points) < 2:
+                continue  # one strength gives no curve
             q, p, strengths = map(np.array, zip(*sorted(points), strict=True))
             rows.append(
                 {

@@ -79,7 +79,7 @@ def test_a_missing_codec_is_named(monkeypatch):
 
 
 def test_near_misses_are_named():
-    with pytest.raises(ParameterError, match="did you mean image.jpeg"):
+    with pytest.raises(ParameterError, match=r"did you mean image\.jpeg"):
         attacks.load("image.jpg")
     with pytest.raises(ParameterError, match="has no parameter 'q': it takes strength, quality"):
         attacks.load("image.jpeg", q=50)

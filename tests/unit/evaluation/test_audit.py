@@ -18,7 +18,7 @@ from watermark.latent.gaussian_shading import GaussianShading
 
 
 def failed(report: Any) -> set[str]:
-    return {check["check"] for check in report.to_dict()["audit"] if not check["passed"]}
+    return {check["check"] for check in report.to_dict()["audit"] if check["passed"] is False}
 
 
 class Generous(GaussianShading):
@@ -107,7 +107,7 @@ def test_marked_media_among_the_negatives_are_caught(evaluate, photos, key):
     pictures = photos(20, 256)
     poisoned = [image.embed(p, b"\0") if number % 2 == 0 else p for number, p in enumerate(pictures)]
     report = evaluate(image, [attacks.load("image.jpeg", quality=60)], poisoned, null_trials=0)
-    assert failed(report) == {"negatives", "attacked negatives"}
+    assert failed(report) == {"negatives", "attacked negatives", "messages"}
     assert any("carry the mark" in fault for fault in report.faults)
 
 
@@ -137,7 +137,7 @@ def test_an_attack_that_plants_the_mark_is_caught(evaluate, shading):
         def _attack(self, media: Any, rng: Any, given: Any) -> Any:
             return shading.sample(b"\1", rng=1)
 
-    assert failed(evaluate(grid=[Plants()])) == {"attacked negatives"}
+    assert failed(evaluate(grid=[Plants()])) == {"attacked negatives", "messages"}
 
 
 def test_too_many_errors_are_caught(evaluate):
@@ -197,3 +197,40 @@ def test_thresholds_need_enough_negatives():
     assert thresholds(np.zeros(98), [0.01]) == {"0.01": None}
     assert thresholds(np.zeros(99), [0.01]) == {"0.01": 0.0}
     assert thresholds(np.array([-3.0, -1.0, -2.0] * 66 + [-4.0]), [0.01]) == {"0.01": -3.0}
+
+
+def test_what_was_not_tested_is_no_pass(evaluate):
+    report = evaluate(null_trials=0, shares=(0, 0, 1))
+    outcomes = {check["check"]: check["passed"] for check in report.to_dict()["audit"]}
+    assert outcomes["calibration"] is outcomes["negatives"] is outcomes["attacked negatives"] is None
+    assert report.faults == []
+
+
+def test_wrong_messages_that_are_vouched_for_are_caught(evaluate, key, shading):
+    class Sure(GaussianShading):
+        """Vouches for whatever it read."""
+
+        def detect(self, media: Any) -> watermark.Detection:
+            return dataclasses.replace(super().detect(media), payload=b"\7\7", payload_ok=True)
+
+    report = evaluate(Sure(key, shading.parameters))
+    assert failed(report) == {"messages"}
+    assert report.to_dict()["cells"][0]["wrong"]["value"] == 1
+
+
+def test_keys_of_the_users_objects_are_changed_if_they_can_be(evaluate, photos):
+    class Odd:
+        """Every p-value is .05, whatever the key."""
+
+        fingerprint = "odd"
+
+        def mark(self, item: Any, payload: Any, rng: int) -> Any:
+            return item
+
+        def detect_batch(self, media: Any) -> list[watermark.Detection]:
+            return [watermark.Detection("odd", "", -1.3, 0.0, 1) for _ in media]
+
+        def with_key(self, key: watermark.Key) -> Any:
+            return self
+
+    assert failed(evaluate(Odd(), [], photos(16))) == {"calibration"}

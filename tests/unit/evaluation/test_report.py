@@ -240,10 +240,14 @@ def test_the_verdict():
         "high": 0.998,
     }
     summary["worst"][0] |= {"attack": "image.rotate@0.5", "detected": rate(71, 100)}
+    forged = next(a["id"] for a in summary["attacks"] if a["goal"] == "forgery")
+    forgery = next(c for c in summary["cells"] if (c["scheme"], c["attack"]) == ("image.spectral", forged))
+    forgery["detected"]["1e-06"] = rate(30, 100)
     rotate = next(a["parameters"]["angle"] for a in summary["attacks"] if a["id"] == "image.rotate@0.5")
+    forger = View(summary).called(forged)
     expected = (
         "detects 99.2 % (98.1 to 99.8) of unattacked images at a false-positive rate of 10⁻⁶; "
-        f"worst usable attack: rotate, angle {rotate}, 71.0 %."
+        f"worst usable attack: rotate, angle {rotate}, 71.0 %; accepts 30.0 % of forgeries by {forger}."
     )
     assert expected in Reading(report.html(summary)).text
     paper = report.markdown(summary).replace("\u00a0", " ").replace("**", "")
@@ -254,6 +258,10 @@ def test_a_failed_check_comes_first():
     summary = synthetic()
     calm = Reading(report.html(summary))
     assert "All 2 checks passed" in calm.text
+    summary["audit"][1] |= {"passed": None, "message": "keys cannot be changed"}
+    unsure = Reading(report.html(summary))
+    assert "1 of 2 checks passed, 1 had nothing to go by" in unsure.text
+    assert unsure.text.index("○ not tested") < unsure.text.index("✓ passed")
     assert not any("alarm" in (a.get("class") or "") for _, a in calm.elements)
     summary["audit"][1] |= {"passed": False, "message": "7 items are in two of them"}
     found = Reading(report.html(summary))
@@ -424,7 +432,7 @@ def test_attacks_of_one_name_are_told_apart():
 
 
 def test_numbers():
-    assert [percent(x) for x in (0, 1e-5, 0.5, 0.9123, 0.9999, 1)] == ["0.0", "0.1", "50.0", "91.2", "99.9", "100"]
+    assert [percent(x) for x in (0, 1e-5, 0.5, 0.9123, 0.9999, 1)] == ["0.0", "<0.1", "50.0", "91.2", "99.9", "100"]
     assert [power(x) for x in (1e-6, 0.01, 1.0, 0.5, 2.34e-5, 0)] == ["10⁻⁶", "10⁻²", "1", "0.5", "2.3 × 10⁻⁵", "0"]
     assert [power(x) for x in (1000, 1_000_000)] == ["10³", "10⁶"]
     assert [number(x) for x in (None, math.nan, "inf", "-inf", -1.5)] == ["–", "–", "∞", "−∞", "−1.50"]

@@ -43,8 +43,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         figure, rest = tables.verdict(view, scheme)
         lines.append(f"- **{_escaped(scheme)}** " + (f"detects **{figure}** " if figure else "") + _escaped(rest) + ".")
     lines += ["", "## Checks", ""]
-    audit = sorted(view.rows("audit"), key=lambda row: bool(row["passed"]))
-    for row in audit:
+    for row in tables.checks(view)[1]:
         lines.append(f"- {tables.state(row['passed'])} **{_escaped(row['check'])}**: {_escaped(row['message'])}")
     lines += [f"- {_escaped(limit)}" for limit in tables.limits(view)]
     for section in SECTIONS:

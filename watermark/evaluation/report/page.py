@@ -29,7 +29,7 @@ def draw(view: View, thumbnails: Mapping[str, bytes]) -> str:
     sections += [_thumbnails(view, thumbnails), _protocol(view), _definitions()]
     shown = [section for section in sections if section]
     title = plain(view.summary.get("title"))
-    failed = not all(row["passed"] for row in view.rows("audit"))
+    failed = any(row["passed"] is False for row in view.rows("audit"))
     links = (element("li", element("a", name, href=f"#{_slug(name)}")) for name, _ in shown)
     head = element(
         "head",
@@ -71,12 +71,11 @@ def _header(view: View, title: str, alarm: Markup) -> Markup:
 
 
 def _checks(view: View) -> Markup:
-    audit = sorted(view.rows("audit"), key=lambda row: bool(row["passed"]))
-    failed = sum(not row["passed"] for row in audit)
-    heading = f"{failed} of {len(audit)} checks failed" if failed else f"All {len(audit)} checks passed"
+    heading, audit = tables.checks(view)
+    failed = any(row["passed"] is False for row in audit)
     items = (
         element("li", element("b", tables.state(row["passed"])), " ", element("b", row["check"]), f" {row['message']}",
-                class_="passed" if row["passed"] else "failed")
+                class_={True: "passed", False: "failed", None: "untested"}[row["passed"]])
         for row in audit
     )  # fmt: skip
     kind = "alarm" if failed else "calm" if audit else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from watermark.evaluation.report.view import NOTHING, Value, View, count, number, plain, power, share
+from watermark.evaluation.report.view import NOTHING, Value, View, count, number, percent, plain, power, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,13 +65,36 @@ def verdict(view: View, scheme: str) -> tuple[str, str]:
     if worst:
         row = min(worst, key=lambda row: float(row["level"]))
         at = "" if row["level"] == view.strictest else f" at {power(float(row['level']))}"
-        text += f"; worst usable attack: {view.called(row['attack'])}, {share(row['detected']).text}\u00a0%{at}"
+        if row["detected"]["value"] == found.share and not at:
+            text += "; no usable attack lowers it"
+        else:
+            text += f"; worst usable attack: {view.called(row['attack'])}, {share(row['detected']).text}\u00a0%{at}"
+    forged = {
+        attack: rate["value"]
+        for (label, attack) in view.cells
+        if label == scheme and not view.removal(attack) and (rate := view.detected(label, attack))
+        if rate["value"] is not None
+    }
+    if forged:
+        attack = max(forged, key=lambda attack: forged[attack])
+        text += f"; accepts {percent(forged[attack])}\u00a0% of forgeries by {view.called(attack)}"
     return f"{found.text}\u00a0%", text
 
 
-def state(passed: bool) -> str:
-    """The outcome of a check."""
-    return "✓ passed" if passed else "✗ FAILED"
+def state(passed: bool | None) -> str:
+    """The outcome of a check; None stands for one that had nothing to go by."""
+    return "○ not tested" if passed is None else "✓ passed" if passed else "✗ FAILED"
+
+
+def checks(view: View) -> tuple[str, list[Mapping[str, Any]]]:
+    """What all checks come to, and each of them: those that failed first, then what was not tested."""
+    audit = sorted(view.rows("audit"), key=lambda row: (row["passed"] is not False, row["passed"] is not None))
+    failed, untested = (sum(row["passed"] is state for row in audit) for state in (False, None))
+    if failed:
+        return f"{failed} of {len(audit)} checks failed", audit
+    if untested:
+        return f"{len(audit) - untested} of {len(audit)} checks passed, {untested} had nothing to go by", audit
+    return f"All {len(audit)} checks passed", audit
 
 
 def limits(view: View) -> list[str]:

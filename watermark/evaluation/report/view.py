@@ -91,7 +91,9 @@ class View:
 
 def percent(rate: float) -> str:
     """A rate in percent: 98.6, 100 only for all and 0.0 only for none."""
-    return "100" if rate == 1 else f"{min(max(100 * rate, 0.1 if rate > 0 else 0.0), 99.9):.1f}"
+    if 0 < rate < 5e-4:
+        return "<0.1"
+    return "100" if rate == 1 else f"{min(100 * rate, 99.9):.1f}"
 
 
 def number(value: Any, places: int = 2) -> str:
