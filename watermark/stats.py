@@ -41,9 +41,7 @@ def log_gamma_tail(x: float, count: int) -> float:
     """The sum of `count` standard exponentials: ln P(sum >= x) = ln Q(count, x)."""
     if x <= 0 or count == 0:
         return 0.0
-    terms = np.arange(count) * math.log(x) - log_factorials(count)
-    top = float(terms.max())
-    return min(0.0, top - x + math.log(float(np.exp(terms - top).sum())))
+    return tail.log_gamma_tail(x, count)
 
 
 def log_of_draws(reached: Callable[[range], NDArray[np.bool_]], most: int, enough: int = 10) -> tuple[float, int]:

@@ -4,6 +4,7 @@
 #include "kernels/normal_table.hpp"
 
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace watermark {
@@ -193,11 +194,34 @@ int polar_decode(py::handle soft, py::handle information, py::handle bits, py::h
                              symbols_out.data);
 }
 
+void word_ratios(py::handle likelihood, py::handle symbols, py::handle out, const std::string& isa) {
+  const Tensor likelihood_(likelihood, "likelihood"), symbols_(symbols, "symbols"), out_(out, "out");
+  const auto in = likelihood_.dense<const double, 2>();
+  const auto words = symbols_.dense<const uint8_t, 2>();
+  const auto ratios = out_.dense<float, 2>();
+  require(words.shape[0] >= 1 && in.shape[1] == words.shape[0], "likelihood must have as many columns as there are words");
+  require(ratios.shape[0] == in.shape[0] && ratios.shape[1] == words.shape[1],
+          "out must have a row per site, and a column per symbol");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  std::vector<double> odds(static_cast<size_t>(words.shape[0]));
+  for (int64_t i = 0; i < in.shape[0]; ++i)
+    kernel.word_ratios(in.data + i * in.shape[1], words.shape[0], words.data, words.shape[1], odds.data(),
+                       ratios.data + i * ratios.shape[1]);
+}
+
 double log_binomial_tail(int64_t count, int64_t trials, double rate, const std::string& isa) {
   require(count >= 1 && count <= trials && rate > 0.0 && rate < 1.0, "count must be 1 to trials, and rate between 0 and 1");
   const Kernels& kernel = pick(isa);
   py::gil_scoped_release release;
   return kernel.log_binomial_tail(count, trials, rate);
+}
+
+double log_gamma_tail(double x, int64_t count, const std::string& isa) {
+  require(count >= 1 && x > 0.0 && x <= std::numeric_limits<double>::max(), "count must be 1 or more, and x above 0 and finite");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  return kernel.log_gamma_tail(x, count);
 }
 
 py::array_t<float> half_normal_table() {
@@ -238,7 +262,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("polar_decode", &polar_decode, py::arg("soft"), py::arg("information"), py::arg("bits"),
         py::arg("words"), isa);
 
+  m.def("word_ratios", &word_ratios, py::arg("likelihood"), py::arg("symbols"), py::arg("out"), isa);
   m.def("log_binomial_tail", &log_binomial_tail, py::arg("count"), py::arg("trials"), py::arg("rate"), isa);
+  m.def("log_gamma_tail", &log_gamma_tail, py::arg("x"), py::arg("count"), isa);
 
   bind_alignment(m);
   bind_foreign(m);

@@ -281,6 +281,18 @@ void reweight(py::handle words, double alpha, py::handle logits, py::handle done
   });
 }
 
+// Reads text i: see Kernels::read_text.
+void read_text(const Kernels& kernel, const Function& f, const Texts& texts, int64_t i, const View<const int64_t, 2>& salt,
+               bool by_context, uint32_t* words, uint8_t* counts, uint32_t* sites) {
+  const int64_t length = texts.length(i);
+  int64_t size = 16;
+  while (size < 2 * length) size *= 2;
+  const auto states = std::make_unique_for_overwrite<uint32_t[]>(static_cast<size_t>(8 * length));
+  std::vector<int32_t> slots(static_cast<size_t>(size), -1);
+  kernel.read_text(TokenContext{f.prf, f.seeding, f.key.data, nullptr, 0, f.width, salt.data, salt.shape[1]}, by_context,
+                   texts.text(i), length, states.get(), slots.data(), size, words, counts, sites);
+}
+
 void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle salt,
                 py::handle key, bool by_context, py::handle words, py::handle counts, py::handle sites, const std::string& isa) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), salt_(salt, "salt"), key_(key, "key"),
@@ -299,16 +311,53 @@ void read_texts(py::handle tokens, py::handle begin, py::handle end, int prf, in
   py::gil_scoped_release release;
   parallel_for(texts.count(), 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      const int64_t length = texts.length(i), at = texts.begin.data[i];
-      int64_t size = 16;
-      while (size < 2 * length) size *= 2;
-      std::vector<uint32_t> states(static_cast<size_t>(8 * length));
-      std::vector<int32_t> slots(static_cast<size_t>(size), -1);
-      kernel.read_text(TokenContext{f.prf, f.seeding, f.key.data, nullptr, 0, f.width, s.data, s.shape[1]}, by_context,
-                       texts.text(i), length, states.data(), slots.data(), size, w.data + at, c.data + at,
-                       places.shape[0] ? places.data + at : nullptr);
+      const int64_t at = texts.begin.data[i];
+      read_text(kernel, f, texts, i, s, by_context, w.data + at, c.data + at, places.shape[0] ? places.data + at : nullptr);
     }
   });
+}
+
+void score_texts(py::handle tokens, py::handle begin, py::handle end, int prf, int seeding, int64_t width, py::handle key,
+                 bool by_context, int value, uint32_t parameter, py::handle scores, py::handle units, py::handle totals,
+                 const std::string& isa) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), key_(key, "key"), scores_(scores, "scores"),
+      units_(units, "units"), totals_(totals, "totals");
+  const Texts texts(tokens_, begin_, end_);
+  const Function f(prf, seeding, width, key_);
+  const auto s = scores_.dense<float, 1>();
+  const auto n = units_.dense<int64_t, 1>();
+  const auto sums = totals_.dense<double, 1>();
+  require(value >= 0 && value <= 2, "there is no such value of words");
+  require(s.shape[0] == texts.tokens.shape[0], "scores must hold one entry per token");
+  require(n.shape[0] == texts.count() && sums.shape[0] == texts.count(), "units and totals must hold one entry per text");
+  const View<const int64_t, 2> no_salt{nullptr, {1, 0}, {0, 1}};
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  parallel_for(texts.count(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t length = texts.length(i);
+      const auto words = std::make_unique_for_overwrite<uint32_t[]>(static_cast<size_t>(length));
+      const auto counts = std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(length));
+      read_text(kernel, f, texts, i, no_salt, by_context, words.get(), counts.get(), nullptr);
+      n.data[i] = kernel.score_words(value, parameter, words.get(), counts.get(), length, s.data + texts.begin.data[i],
+                                     sums.data + i);
+    }
+  });
+}
+
+void table_cells(py::handle sites, int site_bits, py::handle words, int colour_bits, py::handle counts, py::handle cells,
+                 const std::string& isa) {
+  const Tensor sites_(sites, "sites"), words_(words, "words"), counts_(counts, "counts"), cells_(cells, "cells");
+  const auto s = sites_.dense<const uint32_t, 1>();
+  const auto w = words_.dense<const uint32_t, 2>();
+  const auto c = counts_.dense<const uint8_t, 1>();
+  const auto o = cells_.dense<int64_t, 2>();
+  require(site_bits >= 0 && site_bits <= 16 && colour_bits >= 0 && colour_bits <= 16, "sites and colours have up to 16 bits");
+  require(s.shape[0] == w.shape[1] && c.shape[0] == w.shape[1], "sites, words and counts must hold one entry per token");
+  require(o.shape[0] == w.shape[0] && o.shape[1] == w.shape[1], "cells must have the shape of words");
+  const Kernels& kernel = pick(isa);
+  py::gil_scoped_release release;
+  kernel.table_cells(s.data, site_bits, w.data, colour_bits, w.shape[0], c.data, w.shape[1], o.data);
 }
 
 }  // namespace
@@ -333,6 +382,10 @@ void bind_tokens(py::module_& m) {
   m.def("reweight", &reweight, py::arg("words"), py::arg("alpha"), logits, py::arg("done"), isa);
   m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
         py::arg("by_context"), py::arg("words"), py::arg("counts"), py::arg("sites"), isa);
+  m.def("table_cells", &table_cells, py::arg("sites"), py::arg("site_bits"), py::arg("words"), py::arg("colour_bits"),
+        py::arg("counts"), py::arg("cells"), isa);
+  m.def("score_texts", &score_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), key, py::arg("by_context"),
+        py::arg("value"), py::arg("parameter"), py::arg("scores"), py::arg("units"), py::arg("totals"), isa);
 }
 
 }  // namespace watermark

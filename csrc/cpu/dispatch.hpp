@@ -66,6 +66,8 @@ struct Kernels {
   int64_t (*polar_scratch_bytes)(int layers, int paths, int64_t information);
   int (*polar_decode)(const float* soft, int layers, const uint8_t* frozen, int64_t information, int paths, void* scratch,
                       uint8_t* bits, uint8_t* words);
+  // odds: scratch for one number per word.
+  void (*word_ratios)(const double* likelihood, int64_t words, const uint8_t* symbols, int64_t width, double* odds, float* out);
 
   // Alignment with a key sequence; `taken` holds a zero bit per place of the vocabulary (0: no places).
   int64_t (*alignment_scratch)(const AlignedText& text);
@@ -93,8 +95,13 @@ struct Kernels {
   // states: 8 words per token; slots: `size`, a power of two above `length`, all -1; sites: null if not wanted.
   void (*read_text)(const TokenContext& context, int by_context, const int64_t* text, int64_t length, uint32_t* states,
                     int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts, uint32_t* sites);
+  int64_t (*score_words)(int value, uint32_t parameter, const uint32_t* words, const uint8_t* counts, int64_t length,
+                         float* scores, double* total);
+  void (*table_cells)(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
+                      const uint8_t* counts, int64_t length, int64_t* cells);
 
   double (*log_binomial_tail)(int64_t count, int64_t trials, double rate);
+  double (*log_gamma_tail)(double x, int64_t count);
 
   // Parity checks, rows of `degree` coordinates. Layers: (count, degree, 32); totals has n entries and a filler.
   void (*extend_code)(const int32_t* checks, int64_t count, int degree, uint8_t* bits);

@@ -76,6 +76,7 @@ double rademacher_tail(const int32_t* counts, const int32_t* values, int levels,
 }
 
 double binomial_tail(int64_t count, int64_t trials, double rate) { return log_binomial_tail(count, trials, rate); }
+double gamma_tail(double x, int64_t count) { return log_gamma_tail(x, count); }
 
 Alignment alignment(const AlignedText& t) {
   return {t.tokens, t.starts, t.blocks, t.length, t.kinds, t.rows, t.weights};
@@ -197,6 +198,20 @@ void read_tokens(const TokenContext& c, int by_context, const int64_t* text, int
   });
 }
 
+int64_t score_tokens(int value, uint32_t parameter, const uint32_t* words, const uint8_t* counts, int64_t length, float* scores,
+                     double* total) {
+  return score_words(static_cast<Value>(value), parameter, words, counts, length, scores, total);
+}
+
+void cells_of_tokens(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
+                     const uint8_t* counts, int64_t length, int64_t* cells) {
+  table_cells(sites, site_bits, words, colour_bits, seedings, counts, length, cells);
+}
+
+void ratios_of_words(const double* likelihood, int64_t words, const uint8_t* symbols, int64_t width, double* odds, float* out) {
+  word_ratios(likelihood, words, symbols, width, odds, out);
+}
+
 // The spans of the columns come first in the scratch memory: 32 bytes each.
 void luma_rows(const Pixels& p, double factor, int64_t begin, int64_t end, int64_t width, float* out, float* scratch) {
   Span* spans = reinterpret_cast<Span*>(scratch);
@@ -248,10 +263,11 @@ int64_t search(const uint8_t* packed, int64_t angles, const int32_t* rows, const
 extern const Kernels table;
 const Kernels table = {
     WM_QUOTE(WM_ISA), chacha, half_normals, signed_normal, sign_votes_row,
-    simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode,
+    simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode, ratios_of_words,
     alignment_scratch, align_text, random_key_reaches,
-    token_state, token_repeats, token_words, bias_logits, bias_logits_colours, bias_logits_self, gumbel, tournament_row, reweight, read_tokens,
-    binomial_tail,
+    token_state, token_repeats, token_words, bias_logits, bias_logits_colours, bias_logits_self, gumbel, tournament_row, reweight,
+    read_tokens, score_tokens, cells_of_tokens,
+    binomial_tail, gamma_tail,
     extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,
     spectrum_rows, spectrum_columns, noise_map, power_ratio, quantise, pool, pack_rows, search, refine, sample_lines, polish, locate,

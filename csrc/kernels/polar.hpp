@@ -1,6 +1,9 @@
 // Successive-cancellation list decoding of polar codes (Tal and Vardy, IEEE Trans. Inf. Theory 2015), min-sum.
 // Every path is a column. A fork copies no tables: each layer keeps, per path, the column where that path's values lie.
+// And the soft values of symbols that come in words.
 #pragma once
+#include <math.h>
+
 #include "kernels/portable.hpp"
 
 namespace watermark::WM_ISA {
@@ -155,5 +158,21 @@ static inline int polar_decode(const float* soft, int layers, const uint8_t* fro
   }
   return alive;
 }
+
+#ifndef __CUDACC__
+// ln P(0) / P(1) of the symbols of a site that holds one of some words, given the logarithm of each word's likelihood. symbols:
+// (words, width), 0 or 1. out: width values.
+static inline void word_ratios(const double* likelihood, int64_t words, const uint8_t* symbols, int64_t width, double* odds,
+                               float* out) {
+  double top = likelihood[0];
+  for (int64_t w = 1; w < words; ++w) top = likelihood[w] > top ? likelihood[w] : top;
+  for (int64_t w = 0; w < words; ++w) odds[w] = exp(likelihood[w] - top) + 1e-30;
+  for (int64_t i = 0; i < width; ++i) {
+    double sums[2] = {};
+    for (int64_t w = 0; w < words; ++w) sums[symbols[w * width + i] & 1] += odds[w];
+    out[i] = static_cast<float>(log(sums[0]) - log(sums[1]));
+  }
+}
+#endif
 
 }  // namespace watermark::WM_ISA

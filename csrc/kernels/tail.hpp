@@ -1,5 +1,5 @@
-// Tails of a weighted Rademacher sum (see watermark/ops/parity.py) and of a binomial. Need exp, log and their like, so devices
-// agree to rounding only.
+// Tails of a weighted Rademacher sum (see watermark/ops/parity.py), of a binomial and of a sum of exponentials. Need exp, log
+// and their like, so devices agree to rounding only.
 #pragma once
 #include <math.h>
 
@@ -115,6 +115,22 @@ static inline double log_binomial_tail(int64_t count, int64_t trials, double rat
   const double log_sum = choices + edge * log(rate) + (n - edge) * log1p(-rate) + log(sum);
   if (!lower) return log_sum < 0.0 ? log_sum : 0.0;
   return log_sum < 0.0 ? log(-expm1(log_sum)) : -__builtin_huge_val();
+}
+
+// ln P(sum of `count` standard exponentials >= x) = ln P(Poisson(x) < count), x > 0, count > 0: likewise.
+static inline double log_gamma_tail(double x, int64_t count) {
+  const double n = static_cast<double>(count);
+  const bool lower = x < n;
+  const double edge = lower ? n : n - 1.0;
+  double sum = 1.0, term = 1.0;
+  if (lower)
+    for (double k = edge + 1.0; term > 1e-20 * sum; ++k) sum += term *= x / k;
+  else
+    for (double k = edge; k > 0.0 && term > 1e-20 * sum; --k) sum += term *= k / x;
+  int sign;
+  const double log_sum = edge * log(x) - x - lgamma_r(edge + 1.0, &sign) + log(sum);
+  if (lower) return log1p(-exp(log_sum));
+  return log_sum < 0.0 ? log_sum : 0.0;
 }
 #endif
 

@@ -560,6 +560,46 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
     }
   }
 }
+
+// Where the tokens of a text fall in a table of sites, seedings and colours: cells from 1 on, 0 where a token does not count.
+// Sites and colours are the upper bits of words, of which there is a row per seeding.
+static inline void table_cells(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
+                               const uint8_t* counts, int64_t length, int64_t* cells) {
+  const auto upper = [](uint32_t word, int bits) { return bits ? static_cast<int64_t>(word >> (32 - bits)) : 0; };
+  for (int64_t s = 0; s < seedings; ++s)
+    for (int64_t t = 0; t < length; ++t) {
+      const int64_t place = upper(sites[t], site_bits) * seedings + s;
+      const int64_t cell = (place << colour_bits) + upper(words[s * length + t], colour_bits) + 1;
+      cells[s * length + t] = counts[t] ? cell : 0;
+    }
+}
+
+// What a word is worth to a mark: 1 below the parameter, else 0; ones among the bits that the parameter has; or -ln(1 - u), u
+// the uniform number of its upper 24 bits, which lies on a grid between 0 and 1.
+enum class Value : int { below, ones, exponential };
+
+WM_FN double value_of(Value value, uint32_t parameter, uint32_t word) {
+  constexpr double grid = 16777217.0;
+  if (value == Value::below) return word < parameter;
+  if (value == Value::ones) return __builtin_popcount(word & parameter);
+  return -log((grid - 1.0 - (word >> 8)) / grid);
+}
+
+// Scores the tokens of a text that count, NaN for the others, and adds the scores up in their order. Returns how many count.
+static inline int64_t score_words(Value value, uint32_t parameter, const uint32_t* words, const uint8_t* counts, int64_t length,
+                                  float* scores, double* total) {
+  int64_t units = 0;
+  double sum = 0.0;
+  for (int64_t t = 0; t < length; ++t) {
+    scores[t] = __builtin_nanf("");
+    if (!counts[t]) continue;
+    const double score = value_of(value, parameter, words[t]);
+    scores[t] = static_cast<float>(score);
+    sum += score, ++units;
+  }
+  *total = sum;
+  return units;
+}
 #endif
 
 }  // namespace watermark::WM_ISA

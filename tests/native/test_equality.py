@@ -8,9 +8,9 @@ import pytest
 from watermark.ops._native import core
 from watermark.ops.chacha import chacha20_reference
 from watermark.ops.normal import half_normal_reference, pack_bits, signed_normal_reference
-from watermark.ops.polar import decode_reference, transform
+from watermark.ops.polar import decode_reference, transform, word_ratios_reference
 from watermark.ops.sign_pad import sign_votes_reference
-from watermark.ops.tail import log_binomial_tail_reference
+from watermark.ops.tail import log_binomial_tail_reference, log_gamma_tail_reference
 
 ISAS = core.instruction_sets()
 KEY, NONCE = np.arange(1, 9, dtype=np.uint32) * 0x01234567, np.array([1, 2, 3], np.uint32)
@@ -139,3 +139,25 @@ def test_log_binomial_tail(isa, trials, rate):
     for count in {1, trials, *np.linspace(1, trials, 9).astype(int).tolist()}:
         found = core.log_binomial_tail(count, trials, rate, isa)
         assert found == pytest.approx(log_binomial_tail_reference(count, trials, rate), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 200, 3000])
+def test_log_gamma_tail(isa, count):
+    for x in (1e-300, 0.5, 0.5 * count, count - 0.01, count, count + 0.01, 1.3 * count, 9.0 * count, 1e6):
+        found, expected = core.log_gamma_tail(x, count, isa), log_gamma_tail_reference(x, count)
+        assert found <= 0
+        # The reference loses what is small beside 1.
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize(("words", "width"), [(1, 1), (4, 2), (128, 8)])
+def test_word_ratios(isa, words, width):
+    rng = np.random.default_rng(words)
+    likelihood = rng.choice([0.1, 3.0, 500.0], (9, 1)) * rng.standard_normal((9, words))
+    likelihood[0] = 7.0  # ties
+    symbols = rng.integers(0, 2, (words, width), np.uint8)
+    symbols[: min(2, words)] = [[0], [1]][: min(2, words)]
+    found = np.empty((9, width), np.float32)
+    core.word_ratios(likelihood, symbols, found, isa)
+    with np.errstate(divide="ignore"):  # a symbol that no word has
+        np.testing.assert_allclose(found, word_ratios_reference(likelihood, symbols), rtol=1e-5, atol=1e-6)

@@ -349,6 +349,58 @@ def test_ranges_of_a_binomial_tail(count, trials, rate):
         core.log_binomial_tail(count, trials, rate)
 
 
+@pytest.mark.parametrize(("x", "count"), [(0.0, 5), (-1.0, 5), (np.inf, 5), (np.nan, 5), (1.0, 0)])
+def test_ranges_of_a_gamma_tail(x, count):
+    with pytest.raises(ValueError, match="must"):
+        core.log_gamma_tail(x, count)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "symbols", "out"), [((3, 4), (5, 2), (3, 2)), ((3, 4), (4, 2), (3, 3)), ((3, 0), (0, 2), (3, 2))]
+)
+def test_sizes_of_word_ratios(likelihood, symbols, out):
+    with pytest.raises(ValueError, match="must"):
+        core.word_ratios(np.zeros(likelihood), np.zeros(symbols, np.uint8), np.zeros(out, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("sites", "site_bits", "colour_bits", "counts", "cells"),
+    [(5, 4, 2, 6, (2, 6)), (6, 17, 2, 6, (2, 6)), (6, 4, -1, 6, (2, 6)), (6, 4, 2, 7, (2, 6)), (6, 4, 2, 6, (1, 6))],
+)
+def test_sizes_of_table_cells(sites, site_bits, colour_bits, counts, cells):
+    with pytest.raises(ValueError, match=r"have|must"):
+        core.table_cells(
+            np.zeros(sites, np.uint32),
+            site_bits,
+            np.zeros((2, 6), np.uint32),
+            colour_bits,
+            np.zeros(counts, np.uint8),
+            np.zeros(cells, np.int64),
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "scores", "units", "totals"), [(3, 6, 1, 1), (-1, 6, 1, 1), (0, 5, 1, 1), (0, 6, 2, 1), (0, 6, 1, 0)]
+)
+def test_sizes_of_score_texts(value, scores, units, totals):
+    with pytest.raises(ValueError, match=r"value|must"):
+        core.score_texts(
+            np.zeros(6, np.int64),
+            np.zeros(1, np.int64),
+            np.full(1, 6),
+            0,
+            0,
+            4,
+            np.zeros(8, np.uint32),
+            True,
+            value,
+            0,
+            np.zeros(scores, np.float32),
+            np.zeros(units, np.int64),
+            np.zeros(totals),
+        )
+
+
 def test_polar_decode_survives_values_that_are_no_numbers():
     rng = np.random.default_rng(1)
     for special in (np.nan, np.inf, -np.inf):

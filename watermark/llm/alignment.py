@@ -167,7 +167,7 @@ class AlignmentScheme(TextScheme):
         offsets = np.array([slot.private["offset"] for slot in step.slots], np.int64)
         self._sample(self._tables[0], (offsets + written) % n, step)
 
-    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+    def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
         if (longest := int((texts.end - texts.begin).max(initial=0))) > _MAX_TOKENS:
             raise MediaError(f"a text has up to {_MAX_TOKENS} tokens, not {longest}: test parts of it, and combine")
         return [self._verdict(tables, texts[i], key_id) for i in range(len(texts))]

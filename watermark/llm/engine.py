@@ -17,7 +17,7 @@ from watermark.llm.keys import EngineKey, function_key
 from watermark.ops import batch_token, token
 from watermark.ops._native import is_cuda
 from watermark.ops.batch import to_device
-from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Seeding, Texts, repeated
+from watermark.ops.token import ALL_COLUMNS, PRFS, Function, Scores, Seeding, Texts, repeated
 from watermark.payload import Frame
 from watermark.prf import Prf, seed
 from watermark.scheme import Scheme
@@ -262,17 +262,18 @@ class TextScheme(Scheme):
 
     def _verdicts(self, items: Iterable[Any], prompt_ids: Any) -> list[Detection]:
         texts = [self.tokens(text) for text in items]
-        starts = [0] * len(texts)
+        lengths = [0] * len(texts)
         if prompt_ids is not None:
             prompts = [None if p is None else self.tokens(p) for p in _each(prompt_ids)]
             if len(prompts) != len(texts):
                 raise MediaError(f"there are {len(texts)} texts and {len(prompts)} prompts")
             if self.sees_prompt:
-                starts = [0 if p is None else len(p) for p in prompts]
+                lengths = [0 if p is None else len(p) for p in prompts]
                 pairs = zip(prompts, texts, strict=True)
                 texts = [text if p is None else np.concatenate([p, text]) for p, text in pairs]
-        whole_texts, begin = Texts.of(texts), np.array(starts, np.int64)
-        by_key = [self._read(t, whole_texts, begin, k.id) for t, k in zip(self._tables, self.keyring, strict=True)]
+        joined = Texts.of(texts)
+        starts = [begin + length for begin, length in zip(joined.begin.tolist(), lengths, strict=True)]
+        by_key = [self._read(t, joined, starts, k.id) for t, k in zip(self._tables, self.keyring, strict=True)]
         if len(by_key) == 1:
             return by_key[0]
         return list(over_keys([Detections.of(rows, self.name) for rows in by_key]))
@@ -314,8 +315,8 @@ class TextScheme(Scheme):
         """
 
     @abstractmethod
-    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
-        """One key's verdicts on texts whose prompts have these lengths."""
+    def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
+        """One key's verdicts on texts, whose own tokens start here, behind their prompts if the scheme sees those."""
 
     def _present(self, key_id: str, tail: Tail, n: int, token_scores: NDArray[np.float32]) -> Detection:
         """The verdict of a mark that carries its presence only."""
@@ -342,32 +343,31 @@ class TokenScheme(TextScheme):
         return Function(PRFS.index(parameters.prf), function_key(key, label), self._width(), seeding)
 
     @abstractmethod
-    def _score(self, tables: Any, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """The value of every token under one key, and whether it is scored: a unit is, where it first occurs.
+    def _score(self, tables: Any, texts: Texts, starts: list[int]) -> Scores:
+        """What the tokens of texts are worth under one key; a unit counts once.
 
         Args:
             tables: What `_bind` made of the key.
             texts: The texts, behind their prompts if the scheme sees those.
-
-        Returns:
-            float64 and bool of shape (tokens,).
+            starts: Where each text starts behind its prompt, whose tokens do not count.
         """
 
     @abstractmethod
-    def _tail(self, units: NDArray[np.float64]) -> Tail:
-        """How probable values as high as these are in a text made without the key.
+    def _tail(self, n: int, total: float, scores: NDArray[np.float32]) -> Tail:
+        """How probable so high a total is in a text made without the key.
 
         Args:
-            units: Values of the units of one text: float64 of shape (units,).
+            n: Number of units.
+            total: What they are worth.
+            scores: What each token is worth, NaN where it does not count: float32 of shape (tokens,).
         """
 
-    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
-        values, counts = self._score(tables, texts)
-        shown = np.where(counts, values, np.nan).astype(np.float32)
+    def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
+        scores = self._score(tables, texts, starts)
         found = []
-        for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
-            units = values[first:last][counts[first:last]]
-            found.append(self._present(key_id, self._tail(units), len(units), shown[first:last]))
+        for start, end, n, total in zip(starts, texts.end.tolist(), scores.units, scores.totals, strict=True):
+            own = scores.tokens[start:end]
+            found.append(self._present(key_id, self._tail(n, total, own), n, own))
         return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from watermark.errors import InvalidKeyError, ParameterError
 from watermark.llm.keys import EngineKey
 from watermark.ops import foreign
-from watermark.ops.token import Texts, repeated
+from watermark.ops.token import Scores, Texts, repeated
 from watermark.stats import log_repeated_tail
 
 if TYPE_CHECKING:
@@ -103,19 +103,17 @@ class KgwFunction:
     def _seeds(self, windows: NDArray[np.int64]) -> NDArray[np.uint32]:
         return foreign.selfhash_seeds(self._key, self._table, windows)  # type: ignore[arg-type]
 
-    def read(self, texts: Texts) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which tokens of finished texts are green, and which count: each seed and token, where it last occurs.
+    def score(self, texts: Texts, starts: list[int]) -> Scores:
+        """Which tokens of finished texts are green: each seed and token counts where it last occurs.
 
         So what a prompt held before still counts in the text. What does not depend on the key never counts.
 
         Args:
             texts: The texts, behind their prompts.
-
-        Returns:
-            bool and bool of shape (tokens,).
+            starts: Where each text starts behind its prompt.
         """
         tokens, place = texts.tokens, _places(texts)
-        green, counts = np.zeros(len(tokens), np.bool_), np.zeros(len(tokens), np.bool_)
+        scores = np.full(len(tokens), np.nan, np.float32)
         if self._table is None:
             before = np.concatenate([[0], tokens[:-1]])  # after token 0, lists are the same for all keys
             scored = np.flatnonzero((place >= self._width) & (before != 0))
@@ -127,9 +125,10 @@ class KgwFunction:
         units = np.stack([owner, seeds, tokens[scored]], axis=1)
         last = len(scored) - 1 - _first_of(units[::-1])
         kept = scored[last]
-        counts[kept] = True
-        green[kept] = foreign.is_green(seeds[last], tokens[kept], self._vocab_size, self._size)
-        return green, counts
+        scores[kept] = foreign.is_green(seeds[last], tokens[kept], self._vocab_size, self._size)
+        own = [scores[start:end] for start, end in zip(starts, texts.end.tolist(), strict=True)]
+        counted = [int(np.count_nonzero(~np.isnan(part))) for part in own]
+        return Scores(scores, counted, [float(np.nansum(part)) for part in own])
 
 
 class SynthIdFunction:

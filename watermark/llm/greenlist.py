@@ -18,7 +18,7 @@ from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
 from watermark.llm.foreign import KgwFunction, numbers_of
-from watermark.ops.token import PRFS, Function, Seeding, Texts
+from watermark.ops.token import PRFS, Function, Scores, Seeding, Texts, Value
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
@@ -187,21 +187,19 @@ class GreenList(TokenScheme):
                 if not (step.logits[row] > -np.inf).any():
                     step.logits[row] = before[row]
 
-    def _score(self, tables: Function | KgwFunction, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _score(self, tables: Function | KgwFunction, texts: Texts, starts: list[int]) -> Scores:
         if isinstance(tables, KgwFunction):
-            green, counts = tables.read(texts)
-            return green.astype(np.float64), counts
-        words, counts = tables.read(texts, by_context=False)
-        return (words < self._green[0]).astype(np.float64), counts
+            return tables.score(texts, starts)
+        return tables.score(texts, Value.BELOW, self._green[0], by_context=False)
 
-    def _tail(self, units: NDArray[np.float64]) -> Tail:
-        rate, n, hits = self._green[1], len(units), int(units.sum())
+    def _tail(self, n: int, total: float, scores: NDArray[np.float32]) -> Tail:
+        rate, hits = self._green[1], int(total)
         tail = _log_list_tail if self.parameters.prf == HF_KGW else log_binomial_tail
         z = (hits - rate * n) / math.sqrt(n * rate * (1 - rate)) if n else 0.0
         window = getattr(self.parameters, "window", None)
         if window is None:
             return tail(hits, n, rate), z, {"green": hits}
-        log_p, (first, last) = window_tail(units, rate, window, tail)
+        log_p, (first, last) = window_tail(scores[~np.isnan(scores)], rate, window, tail)
         return log_p, z, {"green": hits, "first_unit": first, "last_unit": last}
 
 
@@ -232,7 +230,7 @@ def _log_list_tail(hits: int, trials: int, rate: float) -> float:
 
 
 def window_tail(
-    units: NDArray[np.float64],
+    units: NDArray[np.float32],
     rate: float,
     least: int,
     tail: Callable[[int, int, float], float] = log_binomial_tail,
@@ -242,7 +240,7 @@ def window_tail(
     Windows are as long as the text, half of it, and so on down to `least`, and start at every quarter of their length.
 
     Args:
-        units: 1 for each hit, else 0: float64 of shape (units,).
+        units: 1 for each hit, else 0: float32 of shape (units,).
         rate: Probability of a hit.
         least: Least length of a window.
         tail: ln P(at least so many hits) of hits, units and rate.
@@ -251,7 +249,7 @@ def window_tail(
         ln p, and the first and the last unit of the strongest window.
     """
     n = len(units)
-    reached = np.concatenate([[0], np.cumsum(units)])
+    reached = np.concatenate([[0], np.cumsum(units, dtype=np.int64)])
     windows = [(0, n)]
     length = n // 2
     while length >= least:

@@ -10,19 +10,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from watermark._values import whole
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
+from watermark.ops.token import Value
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_gamma_tail
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from watermark.ops.token import Function, Texts
-
-_GRID = 2**24 + 1
+    from watermark.ops.token import Function, Scores, Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +69,10 @@ class Gumbel(TokenScheme):
         if not new.all():
             step.sample(step.noise, step.fresh_states(), ~new)
 
-    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        words, counts = tables.read(texts, by_context=True)
-        return -np.log((_GRID - 1 - (words >> np.uint32(8))) / _GRID), counts
+    def _score(self, tables: Function, texts: Texts, starts: list[int]) -> Scores:
+        return tables.score(texts, Value.EXPONENTIAL, by_context=True)
 
-    def _tail(self, units: NDArray[np.float64]) -> Tail:
-        total, n = float(units.sum()), len(units)
+    def _tail(self, n: int, total: float, scores: NDArray[np.float32]) -> Tail:
         # Uniform numbers lie on a grid: P(1 - u <= y) is up to (1 + 2^-24) y.
         log_p = log_gamma_tail(total, n) + n * 2.0**-24
         return log_p, (total - n) / math.sqrt(n) if n else 0.0, {}

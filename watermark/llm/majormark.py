@@ -14,6 +14,7 @@ import numpy as np
 
 from watermark._values import whole
 from watermark.llm.multibit import MultiBit, MultiBitParameters
+from watermark.ops.polar import word_ratios
 from watermark.scheme import FixedKey, SchemeInfo
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class MajorMark(MultiBit):
         majority = 2 * symbols.sum(axis=2, dtype=np.int64) > self.colours
         return majority.astype(np.int64), symbols == majority[..., None]
 
-    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float64]:
+    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
         """As if shards were independent Poisson counts of two means, about half of them with the higher one."""
         counts = table[0].astype(np.float64)
         mean, high = counts[0].sum() / self.colours, 2 / (1 + np.exp(-lift))
@@ -85,7 +86,7 @@ class MajorMark(MultiBit):
         green = 1 / (1 + np.exp(np.clip(down - up, -500, 500)))
         ones = shares[1] * green[1] + shares[0] * (1 - green[0])
         ones = np.clip(ones, 1e-15, 1 - 1e-15)
-        return np.asarray(np.log(1 - ones) - np.log(ones))
+        return np.asarray(np.log(1 - ones) - np.log(ones), np.float32)
 
 
 class MajorMarkPlus(MajorMark):
@@ -117,15 +118,14 @@ class MajorMarkPlus(MajorMark):
         ones = words.reshape(green.shape).sum(axis=2, dtype=np.int64)
         return ones // 2, green
 
-    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float64]:
+    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
         """Exact: every block may hold any of its 128 words."""
         words = _odd_words()
         seeding, green = (part[:, 0] for part in self._green(words))
         hits = np.einsum("swc,wc->sw", table[:, seeding], green)
         units = table[:, 0].sum(axis=1, keepdims=True)
         likelihood = lift * hits - units * np.log1p(green.mean(axis=1) * np.expm1(lift))
-        odds = np.exp(likelihood - likelihood.max(axis=1, keepdims=True)) + 1e-30
-        return np.asarray(np.log(odds @ (1 - words)) - np.log(odds @ words)).ravel()
+        return word_ratios(likelihood, words).ravel()
 
 
 @lru_cache(maxsize=1)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from watermark.llm.multibit import MultiBit
+from watermark.ops.polar import word_ratios
 from watermark.scheme import FixedKey, SchemeInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_DIGITS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.uint8)
+_IS_DIGIT = np.eye(4, dtype=np.bool_)
 
 
 class Mpac(MultiBit):
@@ -43,10 +47,7 @@ class Mpac(MultiBit):
 
     def _green(self, words: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         digits = 2 * words[:, : self.sites] + words[:, self.sites :]
-        return np.zeros(digits.shape, np.int64), digits[..., None] == np.arange(4)
+        return np.zeros(digits.shape, np.int64), _IS_DIGIT.take(digits, axis=0)
 
-    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float64]:
-        counts = table[:, 0]
-        odds = np.exp(lift * (counts - counts.max(axis=1, keepdims=True))) + 1e-30
-        a, b, c, d = odds.T
-        return np.asarray(np.log(np.concatenate([(a + b) / (c + d), (a + c) / (b + d)])))
+    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
+        return word_ratios(np.multiply(lift, table[:, 0], dtype=np.float64), _DIGITS).T.ravel()

@@ -21,7 +21,7 @@ from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, TextScheme, TokenParameters, number, prf_name
 from watermark.llm.keys import function_key
 from watermark.ops import polar
-from watermark.ops.token import PRFS, SITE, Function, Texts, bias_colours
+from watermark.ops.token import PRFS, SITE, Function, Texts, bias_colours, table_cells
 from watermark.payload import SoftCode
 from watermark.stats import LN10, log_two_binomials_tail
 
@@ -135,8 +135,8 @@ class MultiBit(TextScheme):
         """
 
     @abstractmethod
-    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float64]:
-        """Log-likelihood ratios of the symbols, positive where one looks like 0: float64 of shape (symbols,).
+    def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
+        """Log-likelihood ratios of the symbols, positive where one looks like 0: float32 of shape (symbols,), new.
 
         Args:
             table: Units of each colour: int64 of shape (sites, seedings, colours).
@@ -172,45 +172,49 @@ class MultiBit(TextScheme):
             states = function.states(step.texts, picks[:, None])
         bias_colours(function, states, step.logits, masks, self.colours, self.parameters.delta, step.candidates)
 
-    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+    def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
         function, pad = tables
         words, counts, sites = function.read_sites(texts)
         rows = words[None]
         if self.seedings > 1:
             salts = np.arange(self.seedings, dtype=np.int64)[:, None, None]
             rows = np.stack([function.read(texts, by_context=False, salt=salt)[0] for salt in salts])
-        places = _below(sites, self.sites) * self.seedings + np.arange(self.seedings)[:, None]
-        cells = places * self.colours + _below(rows, self.colours)
+        cells = table_cells(sites, rows, counts, self.sites, self.colours)
         found = []
-        for first, last in zip((texts.begin + begin).tolist(), texts.end.tolist(), strict=True):
-            found.append(self._verdict(pad, cells[:, first:last], counts[first:last], key_id))
+        for first, last in zip(starts, texts.end.tolist(), strict=True):
+            found.append(self._verdict(pad, cells[:, first:last], key_id))
         return found
 
-    def _verdict(
-        self, pad: NDArray[np.uint8], cells: NDArray[np.int64], counts: NDArray[np.bool_], key_id: str
-    ) -> Detection:
-        """The verdict on one text of known cells (site, seeding and its colour, per seeding) and units that count."""
+    def _verdict(self, pad: NDArray[np.uint8], cells: NDArray[np.int64], key_id: str) -> Detection:
+        """The verdict on one text.
+
+        Args:
+            pad: What code words are hidden under.
+            cells: Of the table of sites, seedings and colours, as of `table_cells`: int64 of shape (seedings, tokens).
+            key_id: Id of the key.
+        """
         shape = self.sites, self.seedings, self.colours
-        table = np.bincount(cells[:, counts].ravel(), minlength=math.prod(shape)).reshape(shape)
+        table = np.bincount(cells.ravel(), minlength=math.prod(shape) + 1)[1:].reshape(shape)
         decoded = self._decode(table, pad)
-        lists = np.zeros(shape, np.bool_)
+        scores = np.zeros(table.size + 1, np.float32)
+        lists = scores[1:].reshape(shape)
         lists[np.arange(shape[0]), decoded.seeding] = decoded.green
-        hit = lists.ravel()[cells].any(axis=0)
-        n, hits = int(np.count_nonzero(counts)), int(np.count_nonzero(hit & counts))
+        n, hits = int(np.count_nonzero(cells[0])), int(table.ravel() @ scores[1:])
+        scores[0] = np.nan
 
         # A code word has green lists of two sizes at most.
         sizes = decoded.green.sum(axis=1)
-        low, high = min(listed := sizes.tolist()), max(listed)
+        low, high = min(distinct := set(sizes.tolist())), max(distinct)
         small = n if low == high else int(table[sizes == low, 0].sum())
         trials, rates = (small, n - small), (low / self.colours, high / self.colours)
         log_p = log_two_binomials_tail(hits, trials, rates) + self._log_words(decoded.payload is not None)
         log10_p = min(0.0, log_p / LN10)
-        first, second = (trial * rate for trial, rate in zip(trials, rates, strict=True))
+        first, second = trials[0] * rates[0], trials[1] * rates[1]
         deviation = math.sqrt(max(first * (1 - rates[0]) + second * (1 - rates[1]), 1.0))
 
         vouched = decoded.payload is not None and (self.frame.framed or decoded.weight > 1 - _DOUBT)
         details = {
-            "token_scores": np.where(counts, hit, np.float32(np.nan)),
+            "token_scores": scores[cells].max(axis=0),
             "green": hits,
             "bit_confidence": decoded.confidence,
         }
@@ -238,7 +242,7 @@ class MultiBit(TextScheme):
     def _decode(self, table: NDArray[np.int64], pad: NDArray[np.uint8]) -> Decoded:
         """The most likely words on the list of a soft decoder, those whose checksum holds first."""
         lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
-        soft = self._soft(table, lift).astype(np.float32)
+        soft = self._soft(table, lift)
         np.negative(soft, out=soft, where=pad.view(np.bool_))
         payload, packed, words = None, *polar.decode(soft, self.code.information, 1 if self.frame.framed else _PATHS)
         if self.frame.framed:
@@ -250,9 +254,11 @@ class MultiBit(TextScheme):
             confidence = np.full(self.frame.size, 0.5 if payload is None else 1.0, np.float32)
             return Decoded(payload, 1.0, confidence, seeding[0], green[0])
         # The decoder takes symbols one by one: words as a whole, with their green lists, know better.
-        hits = (table[np.arange(self.sites), seeding] * green).sum(axis=(1, 2))
+        units = table.reshape(-1, self.colours).take(np.arange(self.sites) * self.seedings + seeding, axis=0)
+        hits = (units * green).reshape(len(green), -1).sum(axis=1)
         costs = np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
-        likelihood = lift * hits - costs[green.sum(axis=2)] @ table[:, 0].sum(axis=1)
+        sizes = (green @ np.ones(self.colours, np.float32)).astype(np.intp)
+        likelihood = lift * hits - costs.take(sizes) @ table[:, 0].sum(axis=1)
         weights = np.exp(likelihood - likelihood.max())
         weights /= weights.sum()
         order = np.argsort(-weights, kind="stable").tolist()
@@ -273,8 +279,9 @@ def _agrees(table: NDArray[np.int64]) -> bool:
     Args:
         table: Units of each colour: int64 of shape (sites, colours).
     """
-    units, chance = table.sum(axis=1), 1 / table.shape[1]
-    pairs, alike = (int((number * (number - 1)).sum()) / 2 for number in (units, table))
+    units, cells, chance = table.sum(axis=1), table.ravel(), 1 / table.shape[1]
+    n = int(units.sum())
+    pairs, alike = (int(units @ units) - n) / 2, (int(cells @ cells) - n) / 2
     return bool(alike > pairs * chance + _MORE_ALIKE * math.sqrt(pairs * chance * (1 - chance)))
 
 

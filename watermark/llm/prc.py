@@ -241,7 +241,7 @@ class Prc(TextScheme):
         levels = np.arange(self.parameters.t * (self.parameters.bits - 1) + 1)
         return np.maximum(np.round(_TOP * _FALL**levels), 1).astype(np.int32)
 
-    def _read(self, tables: _Tables, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+    def _read(self, tables: _Tables, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
         longest = int((texts.end - texts.begin).max(initial=0))
         places = np.arange(longest + self.parameters.shift)
         nowhere = np.zeros(places.size, np.int64)

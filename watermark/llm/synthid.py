@@ -12,7 +12,7 @@ from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, Step, Tail, TokenParameters, TokenScheme, prf_name
 from watermark.llm.foreign import SynthIdFunction, numbers_of
-from watermark.ops.token import tournament_of_words
+from watermark.ops.token import Value, tournament_of_words
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from watermark.detection import Detection
     from watermark.key import Key
-    from watermark.ops.token import Function, Texts
+    from watermark.ops.token import Function, Scores, Texts
 
 HF_SYNTHID = "hf-synthid"
 """The function of transformers' ``SynthIDTextWatermarkLogitsProcessor``."""
@@ -103,15 +103,15 @@ class SynthId(TokenScheme):
         else:
             step.tournament(function, depth, step.is_new(function.width))
 
-    def _read(self, tables: Any, texts: Texts, begin: NDArray[np.int64], key_id: str) -> list[Detection]:
+    def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
         if not isinstance(tables, SynthIdFunction):
-            return super()._read(tables, texts, begin, key_id)
+            return super()._read(tables, texts, starts, key_id)
         # One table of coins is behind all units, so that they are not independent: their own law is computed.
         depth, rate = self.parameters.depth, tables.rate
         won, counts, entries = tables.read(texts)
         shown = np.where(counts, won, np.nan).astype(np.float32)
         found = []
-        for first, last in zip(texts.begin.tolist(), texts.end.tolist(), strict=True):
+        for first, last in zip(starts, texts.end.tolist(), strict=True):
             units = first + np.flatnonzero(counts[first:last])
             total, trials = int(won[units].sum()), len(units) * depth
             score = (total - rate * trials) / math.sqrt(max(trials, 1) * rate * (1 - rate))
@@ -119,10 +119,9 @@ class SynthId(TokenScheme):
             found.append(self._present(key_id, (log_p, score, {}), len(units), shown[first:last]))
         return found
 
-    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        words, counts = tables.read(texts, by_context=True)
-        return np.bitwise_count(words & np.uint32(2**self.parameters.depth - 1)).astype(np.float64), counts
+    def _score(self, tables: Function, texts: Texts, starts: list[int]) -> Scores:
+        return tables.score(texts, Value.ONES, 2**self.parameters.depth - 1, by_context=True)
 
-    def _tail(self, units: NDArray[np.float64]) -> Tail:
-        won, trials = int(units.sum()), len(units) * self.parameters.depth
+    def _tail(self, n: int, total: float, scores: NDArray[np.float32]) -> Tail:
+        won, trials = int(total), n * self.parameters.depth
         return log_binomial_tail(won, trials, 0.5), (2 * won - trials) / math.sqrt(max(trials, 1)), {}

@@ -11,16 +11,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from watermark._values import whole
 from watermark.errors import ParameterError
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, Tail, TokenParameters, TokenScheme, number, prf_name
-from watermark.ops.token import Function, Texts, reweight
+from watermark.ops.token import Function, Scores, Texts, Value, reweight
 from watermark.scheme import FixedKey, SchemeInfo
 from watermark.stats import log_binomial_tail
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -89,12 +88,11 @@ class DipMark(TokenScheme):
         function: Function = self._tables[0]
         step.reshape(function, lambda words, logits: reweight(words, self._alpha, logits), step.is_new(function.width))
 
-    def _score(self, tables: Function, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        words, counts = tables.read(texts, by_context=True)
-        return (words >= 2**31).astype(np.float64), counts
+    def _score(self, tables: Function, texts: Texts, starts: list[int]) -> Scores:
+        return tables.score(texts, Value.ONES, 2**31, by_context=True)
 
-    def _tail(self, units: NDArray[np.float64]) -> Tail:
-        hits, n = int(units.sum()), len(units)
+    def _tail(self, n: int, total: float, scores: NDArray[np.float32]) -> Tail:
+        hits = int(total)
         return log_binomial_tail(hits, n, 0.5), (2 * hits - n) / math.sqrt(max(n, 1)), {}
 
 

@@ -1,4 +1,4 @@
-"""Polar codes: the transform, and list decoding."""
+"""Polar codes: the transform, soft values of symbols, and list decoding."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ def transform(inputs: NDArray[np.uint8]) -> NDArray[np.uint8]:
         pairs[..., 0, :] ^= pairs[..., 1, :]
         half *= 2
     return x
+
+
+def word_ratios(likelihood: NDArray[np.float64], symbols: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Log-likelihood ratios of the symbols of sites, each of which holds one of some words.
+
+    Args:
+        likelihood: Logarithms, of each word at each site: float64 of shape (sites, words).
+        symbols: 0 or 1, of each word: uint8 of shape (words, width).
+
+    Returns:
+        float32 of shape (sites, width), positive where a symbol looks like 0.
+    """
+    out = np.empty((len(likelihood), symbols.shape[1]), np.float32)
+    core.word_ratios(likelihood, symbols, out)
+    return out
+
+
+def word_ratios_reference(likelihood: NDArray[np.float64], symbols: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The same in NumPy."""
+    odds = np.exp(likelihood - likelihood.max(axis=1, keepdims=True)) + 1e-30
+    return np.asarray(np.log(odds @ (1 - symbols)) - np.log(odds @ symbols), np.float32)
 
 
 def decode(

@@ -1,4 +1,4 @@
-"""The upper tail of a binomial, which stays finite and exact where a float underflows."""
+"""The upper tails of a binomial and of a sum of exponentials, which stay finite and exact where a float underflows."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def log_binomial_tail_reference(count: int, trials: int, rate: float) -> float:
     log_edge = choices + edge * math.log(rate) + (trials - edge) * math.log1p(-rate)
     log_sum = min(0.0, log_edge + math.log1p(float(ratios.cumprod().sum())))
     return log_sum if not lower else math.log(-math.expm1(log_sum)) if log_sum < 0 else -math.inf
+
+
+def log_gamma_tail(x: float, count: int) -> float:
+    """The sum of `count` > 0 standard exponentials: ln P(sum >= x) for finite x > 0."""
+    return float(core.log_gamma_tail(x, count))
+
+
+def log_gamma_tail_reference(x: float, count: int) -> float:
+    """The same in NumPy: the logarithms of all summands of P(Poisson(x) < count)."""
+    terms = np.array([k * math.log(x) - math.lgamma(k + 1) for k in range(count)])
+    return min(0.0, float(np.logaddexp.reduce(terms)) - x)

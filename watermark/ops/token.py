@@ -73,6 +73,31 @@ class Texts:
         return self.tokens[self.begin[index] : self.end[index]]
 
 
+class Value(IntEnum):
+    """What a word is worth to a mark, given a parameter of 32 bits.
+
+    1 if the word is below the parameter, else 0; the number of ones among the bits that are set in the parameter; or
+    -ln(1 - u), u = (w + 1) / (2^24 + 1) the uniform number of its upper 24 bits w (without parameter).
+    """
+
+    BELOW, ONES, EXPONENTIAL = range(3)
+
+
+@dataclass(slots=True)
+class Scores:
+    """What the tokens of texts are worth to a mark.
+
+    Attributes:
+        tokens: float32 of shape (tokens,), NaN where a token does not count.
+        units: How many tokens of each text count.
+        totals: What they are worth together.
+    """
+
+    tokens: NDArray[np.float32]
+    units: list[int]
+    totals: list[float]
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function of tokens with its key.
@@ -143,6 +168,34 @@ class Function:
         """
         return self._read(texts, by_context, salt, _NONE)
 
+    def score(self, texts: Texts, value: Value, parameter: int = 0, *, by_context: bool) -> Scores:
+        """What the tokens of finished texts are worth.
+
+        Args:
+            texts: The texts.
+            value: What a word is worth.
+            parameter: Its parameter, of 32 bits.
+            by_context: As in `read`.
+        """
+        scores = np.empty(len(texts.tokens), np.float32)
+        units, totals = np.empty(len(texts), np.int64), np.empty(len(texts))
+        core.score_texts(
+            texts.tokens,
+            texts.begin,
+            texts.end,
+            self.code,
+            self.seeding,
+            self.width,
+            self.key,
+            by_context,
+            value,
+            parameter,
+            scores,
+            units,
+            totals,
+        )
+        return Scores(scores, units.tolist(), totals.tolist())
+
     def read_sites(self, texts: Texts) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.uint32]]:
         """`read` by units, and the word of `SITE` after the context of every token (not for `Seeding.SELF`).
 
@@ -171,6 +224,26 @@ class Function:
             sites,
         )
         return words, counts
+
+
+def table_cells(
+    sites: NDArray[np.uint32], words: NDArray[np.uint32], counts: NDArray[np.bool_], site_count: int, colours: int
+) -> NDArray[np.int64]:
+    """Where tokens fall in a table of shape (sites, seedings, colours).
+
+    Args:
+        sites: Words of `SITE`, uint32 of shape (tokens,), whose upper bits are a site.
+        words: Words of tokens under each seeding, whose upper bits are a colour: uint32 of shape (seedings, tokens).
+        counts: Whether a token counts: bool of shape (tokens,).
+        site_count: Number of sites, a power of two up to 2^16.
+        colours: Number of colours, likewise.
+
+    Returns:
+        int64 of shape (seedings, tokens): the cell, counted from 1; 0 where the token does not count.
+    """
+    cells = np.empty(words.shape, np.int64)
+    core.table_cells(sites, site_count.bit_length() - 1, words, colours.bit_length() - 1, counts.view(np.uint8), cells)
+    return cells
 
 
 def within(tokens: NDArray[np.int64], vocabulary: int) -> bool:
@@ -492,6 +565,24 @@ _REFERENCES: list[tuple[Any, Any]] = [
     (_chacha8_context, _chacha8_word),
     (_sbw_context, _sbw_word),
 ]
+
+
+def table_cells_reference(
+    sites: NDArray[np.uint32], words: NDArray[np.uint32], counts: NDArray[np.bool_], site_count: int, colours: int
+) -> NDArray[np.int64]:
+    """`table_cells` in NumPy."""
+    site, colour = (w.astype(np.int64) * n >> 32 for w, n in ((sites, site_count), (words, colours)))
+    places = site * len(words) + np.arange(len(words))[:, None]
+    return np.asarray((places * colours + colour + 1) * counts)
+
+
+def values_reference(words: NDArray[np.uint32], value: Value, parameter: int = 0) -> NDArray[np.float64]:
+    """What words are worth: float64 of their shape."""
+    if value == Value.BELOW:
+        return (words < parameter).astype(np.float64)
+    if value == Value.ONES:
+        return np.asarray(np.bitwise_count(words & np.uint32(parameter)), np.float64)
+    return np.asarray(-np.log((2**24 - (words >> np.uint32(8))) / (2**24 + 1)))
 
 
 def gumbel_column_reference(words: NDArray[np.uint32], logits: NDArray[np.float32]) -> int:

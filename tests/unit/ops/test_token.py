@@ -7,7 +7,7 @@ import pytest
 
 from watermark.ops import token
 from watermark.ops._native import core
-from watermark.ops.token import ALL_COLUMNS, PRFS, SITE, Function, Seeding, Texts
+from watermark.ops.token import ALL_COLUMNS, PRFS, SITE, Function, Seeding, Texts, Value
 
 ISAS = core.instruction_sets()
 KEY = np.random.default_rng(1).integers(0, 2**32, 8, dtype=np.uint32)
@@ -137,6 +137,58 @@ def test_sites_depend_on_the_context_alone(function):
     states = function.states(Texts.of([text]))
     expected = token.words_reference(function, text.tolist(), np.array([SITE]))
     assert np.array_equal(function.words(states, 1, np.array([[SITE]]))[0], expected)
+
+
+VALUES = [
+    (Value.BELOW, 2**31),
+    (Value.BELOW, 0),
+    (Value.ONES, 2**32 - 1),
+    (Value.ONES, 0x80000401),
+    (Value.EXPONENTIAL, 0),
+]
+
+
+@pytest.mark.parametrize("function", functions(), ids=named)
+@pytest.mark.parametrize("by_context", [False, True])
+def test_scores_are_the_values_of_words_that_count(function, by_context):
+    text = texts(13)[0]
+    some = Texts.of([text[:0], np.tile(text, 3), text[:1], text])
+    words, counts = function.read(some, by_context=by_context)
+    assert counts.any() or named(function).startswith("sbw-0")  # which has no context
+    assert not counts.all()
+    for value, parameter in VALUES:
+        scores = function.score(some, value, parameter, by_context=by_context)
+        expected = np.where(counts, token.values_reference(words, value, parameter), np.nan)
+        np.testing.assert_array_max_ulp(scores.tokens[counts], expected[counts].astype(np.float32), 1)
+        assert np.array_equal(np.isnan(scores.tokens), ~counts)
+        parts = [expected[begin:end] for begin, end in zip(some.begin, some.end, strict=True)]
+        assert scores.units == [np.count_nonzero(~np.isnan(part)) for part in parts]
+        np.testing.assert_allclose(scores.totals, [np.nansum(part) for part in parts], rtol=1e-12)
+
+
+def test_values_of_words():
+    """The uniform number of a word is above 0 and below 1, also at the ends."""
+    words = np.array([0, 255, 256, 2**31, 2**32 - 1], np.uint32)
+    uniform = (np.array([0, 0, 1, 2**23, 2**24 - 1]) + 1) / (2**24 + 1)
+    found = token.values_reference(words, Value.EXPONENTIAL)
+    np.testing.assert_allclose(found, -np.log1p(-uniform), rtol=1e-8)
+    assert token.values_reference(words, Value.ONES, 0x80000001).tolist() == [0, 1, 0, 1, 2]
+    assert token.values_reference(words, Value.BELOW, 256).tolist() == [1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("seedings", [1, 4])
+@pytest.mark.parametrize(("sites", "colours"), [(1, 64), (64, 4), (2**14, 8), (2, 1)])
+def test_cells_of_tables(seedings, sites, colours):
+    rng = np.random.default_rng(seedings)
+    words = rng.integers(0, 2**32, (seedings + 1, 50), dtype=np.uint32)
+    words[:, :2] = 0, 2**32 - 1
+    counts = rng.random(50) < 0.7
+    counts[:2] = True
+    arguments = words[0], words[1:], counts, sites, colours
+    cells = token.table_cells(*arguments)
+    assert np.array_equal(cells, token.table_cells_reference(*arguments))
+    assert (cells[0, 0], cells[-1, 1]) == (1, sites * seedings * colours)
+    assert np.array_equal(cells > 0, np.broadcast_to(counts, cells.shape))
 
 
 def test_salts_follow_the_context():
@@ -337,6 +389,16 @@ def test_every_instruction_set_gives_the_same_bits(isa):
         )
         assert np.array_equal([mine, places], [read, sites])
         assert np.array_equal(flags, counted)
+        for value, parameter in VALUES:
+            expected = function.score(some, value, parameter, by_context=True)
+            mine, units, totals = np.empty_like(expected.tokens), np.empty(1, np.int64), np.empty(1)
+            where = some.tokens, some.begin, some.end, prf, 0, 4, KEY
+            core.score_texts(*where, True, value, parameter, mine, units, totals, isa)
+            assert np.array_equal(mine, expected.tokens, equal_nan=True)
+            assert (units.tolist(), totals.tolist()) == (expected.units, expected.totals)
+        mine = np.empty((1, 30), np.int64)
+        core.table_cells(sites, 5, read[None], 2, flags, mine, isa)
+        assert np.array_equal(mine, token.table_cells(sites, read[None], counted, 32, 4))
         chosen = np.empty(1, np.int64)
         core.gumbel_columns(prf, KEY, states, logits, ALL_COLUMNS, chosen, isa)
         assert chosen == token.gumbel_columns(function, states, logits)
