@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -272,7 +273,7 @@ class Worker:
     def given(self, subject: int) -> Given:
         """What the attacker of a subject holds."""
         if subject not in self._given:
-            self._given[subject] = self.plan.given(self.plan.subjects[subject])
+            self._given = {subject: self.plan.given(self.plan.subjects[subject])}  # tasks come subject by subject
         return self._given[subject]
 
     def attack(self, subject: int, attack: Attack, item: Item, media: Any, oracle: Callable[[Any], Any]) -> Any:
@@ -366,6 +367,8 @@ class Workers:
                 from loky import ProcessPoolExecutor
             except ImportError:
                 raise MissingExtraError("loky", "evaluation") from None
+            # A worker that grew, as by importing torch, is replaced by a new one: nothing to be told.
+            warnings.filterwarnings("ignore", "A worker (stopped|was restarted) while", module="loky")
             self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(plan, os.getpid()))
 
     def __enter__(self) -> Self:
