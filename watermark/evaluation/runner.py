@@ -106,12 +106,13 @@ class Plan:
     def null(self, trials: int) -> list[Null]:
         """Trials with fresh keys on media without a mark, as evenly over the items as can be."""
         items = self.splits["calibration"] + self.splits["negative"]
+        able = [number for number, subject in enumerate(self.subjects) if subject.changes_keys]
         tasks: list[Null] = []
         for i, item in enumerate(items):
             first, last = trials * i // len(items), trials * (i + 1) // len(items)
             for begin in range(first, last, _KEYS_PER_TASK):
                 keys = range(begin, min(begin + _KEYS_PER_TASK, last))
-                tasks += [Null(s, item, keys) for s in range(len(self.subjects))]
+                tasks += [Null(number, item, keys) for number in able]
         return tasks
 
     def clean(self, subject: Subject, item: Item) -> Any:
@@ -253,10 +254,7 @@ class Null:
             media = subject.clean(item, self.item.seed("mark", plan.seed))
             keys = [_key(plan.seed, self.item.digest, number) for number in self.keys]
             with _noted(subject, self.item):
-                log10_p = subject.fresh_keys(media, item, keys)
-                if log10_p is None:
-                    return [{"trials": 0}]
-                found = np.fromiter(log10_p, float, len(keys))
+                found = np.fromiter(subject.fresh_keys(media, item, keys), float, len(keys))
         except (WatermarkError, OSError) as error:
             return [{"trials": 0, **_failure(error)}]
         counts = (found[:, None] <= np.log10(NULL_LEVELS)).sum(axis=0)

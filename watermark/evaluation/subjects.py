@@ -69,9 +69,12 @@ class Subject(ABC):
         `payload` is for those that have no p-value of their own.
         """
 
-    def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float] | None:
-        """log10_p of the same test with other keys; None if keys cannot be changed."""
-        return None
+    changes_keys = True
+    """Whether there is `fresh_keys`."""
+
+    @abstractmethod
+    def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float]:
+        """log10_p of the same test with other keys."""
 
     def message(self, rng: np.random.Generator) -> bytes | None:
         """A random message of full length."""
@@ -228,9 +231,11 @@ class _Given(Subject):
         found: Detection = self._thing.detect_batch([media])[0]
         return found
 
-    def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float] | None:
-        if not callable(getattr(self._thing, "with_key", None)):
-            return None
+    @property
+    def changes_keys(self) -> bool:  # type: ignore[override]
+        return callable(getattr(self._thing, "with_key", None))
+
+    def fresh_keys(self, media: Any, item: Any, keys: Sequence[Key]) -> Iterator[float]:
         return (self._thing.with_key(key).detect_batch([media])[0].log10_p for key in keys)
 
 
@@ -245,6 +250,8 @@ class _Known(_Given):
         self.null = KNOWN_MESSAGE
         if self.payload_bits is None:
             raise ParameterError(f"{self.label} has a known message and no payload_bits")
+
+    changes_keys = True
 
     def detect(self, media: Any, item: Any, payload: bytes | None) -> Detection:
         return self._compare(super().detect(media, item, payload).payload, payload)
