@@ -41,6 +41,8 @@ def log_gamma_tail(x: float, count: int) -> float:
     """The sum of `count` standard exponentials: ln P(sum >= x) = ln Q(count, x)."""
     if x <= 0 or count == 0:
         return 0.0
+    if x == math.inf:
+        return -math.inf
     return tail.log_gamma_tail(x, count)
 
 

@@ -69,6 +69,7 @@ def test_fisher_against_60_digits(log_ps):
 def test_fisher_at_the_ends():
     assert log_fisher([-5.0]) == pytest.approx(-5.0)
     assert log_fisher([0.0, 0.0]) == 0.0
+    assert log_fisher([-3.0, -math.inf]) == -math.inf
     assert log_fisher([-4000.0] * 3) == pytest.approx(-12000 + math.log(1 + 12000 + 12000**2 / 2))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections import defaultdict
@@ -24,13 +23,15 @@ from watermark.errors import ParameterError, WatermarkError
 from watermark.evaluation import quality, tables
 from watermark.evaluation.audit import thresholds
 from watermark.evaluation.corpus import Corpus, eight_bits
+from watermark.evaluation.processes import Workers
 from watermark.evaluation.results import Report
-from watermark.evaluation.runner import NONE, Plan, Results, Worker, Workers, attack_id, code_digest
+from watermark.evaluation.runner import NONE, Plan, Results, Worker, attack_id, code_digest
 from watermark.evaluation.subjects import labelled
 from watermark.media import write
 from watermark.scheme import Scheme
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 LEVELS = (1e-2, 1e-3, 1e-6)
@@ -82,7 +83,7 @@ def run(
         shares: Of calibration negatives, test negatives and positives.
         null_trials: Trials with fresh keys, per scheme; 0 leaves the p-values untested.
         models: What attacks that need models get, by name.
-        workers: Number of processes; default: one per core. 1 stays in this process, as models in memory need it.
+        workers: Number of processes; default: `watermark.threads()`. 1 stays in this one, as models in memory need it.
         progress: Whether a bar with the time left is shown on standard error; default: if that is a terminal.
 
     Returns:
@@ -104,7 +105,7 @@ def run(
     levels = _levels(levels)
     named = _metrics(metrics) if modality == "image" else ()
     trials = whole(null_trials, "null_trials", 0, 10**12)
-    processes = whole(os.cpu_count() if workers is None else workers, "workers", 1, 4096)
+    processes = whole(watermark.threads() if workers is None else workers, "workers", 1, 4096)
     splits = chosen.split(shares, _ATTACKERS, whole(seed, "seed", 0, 2**63 - 1))
     plan = Plan(tuple(subjects), chosen, splits, grid, seed, named, dict(models or {}))
     null = plan.null(trials)
@@ -125,7 +126,12 @@ def run(
         for split in ("positive", "negative"):
             rows += _rows(plan, tasks[split], store.all(tasks[split], pool, done))
         trials_rows = [
-            {"scheme": subjects[task.subject].label, "digest": task.item.digest, "first_key": task.keys.start, **row}
+            {
+                "scheme": subjects[task.subject].label,
+                "digest": task.item(plan).digest,
+                "first_key": task.keys.start,
+                **row,
+            }
             for task, row in zip(null, store.all(null, pool, done), strict=True)
         ]
     facts = {
@@ -170,12 +176,12 @@ def _rows(plan: Plan, tasks: Iterable[Any], measured: list[_Row]) -> list[_Row]:
         {
             "scheme": plan.subjects[task.subject].label,
             "split": task.split,
-            "item": task.item.name,
-            "digest": task.item.digest,
-            "attack": attack_id(attack),
+            "item": task.item(plan).name,
+            "digest": task.item(plan).digest,
+            "attack": attack_id(plan.grid[number]),
         }
         for task in tasks
-        for attack in task.attacks
+        for number in task.attacks
     ]
     return [{**row, **found} for row, found in zip(about, measured, strict=True)]
 
@@ -209,16 +215,17 @@ def _metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _about(subject: Any) -> dict[str, Any]:
-    scheme = getattr(subject, "scheme", None)
+    held = getattr(subject, "scheme", None)
+    scheme = held if isinstance(held, Scheme) else None
     return {
         "label": subject.label,
-        "name": scheme.name if isinstance(scheme, Scheme) else subject.label,
+        "name": scheme.name if scheme else subject.label,
         "modality": subject.modality,
         "null": subject.null,
-        "fixed_key": scheme.info.fixed_key.at_1e3 if isinstance(scheme, Scheme) else 1.0,
+        "fixed_key": scheme.info.fixed_key.at_1e3 if scheme else 1.0,
         "payload_bits": subject.payload_bits,
         "key_id": subject.key_id,
-        "profile": scheme.profile() if isinstance(scheme, Scheme) else None,
+        "profile": scheme.profile() if scheme else None,
     }
 
 
@@ -259,7 +266,7 @@ def _costs(rows: Iterable[_Row]) -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     packages = {}
-    for name in ("numpy", "pillow", "scipy", "scikit-image", "pyarrow", "torch"):
+    for name in ("numpy", "pillow", "scipy", "pyarrow", "torch"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -270,7 +277,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **packages,
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": watermark.threads(),
     }
 
 

@@ -1,20 +1,17 @@
-"""Runs the grid: marks, attacks, detects; in processes, with every finished cell kept."""
+"""The grid as tasks: what is marked, attacked and detected; every finished cell is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
-import threading
 import time
-import warnings
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import PIL.features
@@ -23,7 +20,7 @@ import watermark
 from watermark import Key
 from watermark._cache import cached_property
 from watermark.attacks import Attack, Given
-from watermark.errors import MediaError, MissingExtraError, WatermarkError
+from watermark.errors import MediaError, WatermarkError
 from watermark.evaluation import quality
 from watermark.evaluation.subjects import KNOWN_MESSAGE, identity
 from watermark.ops._native import core
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from watermark.evaluation.corpus import Corpus, Item
+    from watermark.evaluation.processes import Workers
     from watermark.evaluation.subjects import Subject
 
 NONE = "none"
@@ -40,7 +38,6 @@ NULL_LEVELS = tuple(float(f"{digit}e-{power}") for power in range(1, 8) for digi
 """Nominal rates at which false positives with fresh keys are counted."""
 _MEASURING = ("corpus.py", "quality.py", "runner.py", "subjects.py")
 _KEYS_PER_TASK = 64
-_AHEAD = 4
 _PATIENCE = 60.0
 """Seconds that a run waits for another that writes into the same folder."""
 _Row = dict[str, Any]
@@ -88,31 +85,36 @@ class Plan:
         }
         return {NONE: [], **given}
 
+    @cached_property
+    def grid(self) -> tuple[Attack | None, ...]:
+        """The attacks by number; 0 is none."""
+        return None, *self.attacks
+
     def cells(self, split: str) -> list[Cells]:
         """What is measured on the items of a split: one task per subject and item."""
         return [
-            Cells(number, split, item, (None, *self._applied(split, subject)))
+            Cells(number, split, place, self._applied(split, subject))
             for number, subject in enumerate(self.subjects)
-            for item in self.splits[split]
+            for place in range(len(self.splits[split]))
         ]
 
-    def _applied(self, split: str, subject: Subject) -> list[Attack]:
+    def _applied(self, split: str, subject: Subject) -> tuple[int, ...]:
         if split == "calibration":
-            return []
+            return (0,)
         # A forgery is done to covers. Where a message has to be known, none is that of a cover.
         forged = split == "negative" and subject.null != KNOWN_MESSAGE
-        return [attack for attack in self.attacks if attack.goal == "removal" or forged]
+        return tuple(i for i, attack in enumerate(self.grid) if attack is None or attack.goal == "removal" or forged)
 
     def null(self, trials: int) -> list[Null]:
         """Trials with fresh keys on media without a mark, as evenly over the items as can be."""
-        items = self.splits["calibration"] + self.splits["negative"]
+        places = [(split, place) for split in ("calibration", "negative") for place in range(len(self.splits[split]))]
         able = [number for number, subject in enumerate(self.subjects) if subject.changes_keys]
         tasks: list[Null] = []
-        for i, item in enumerate(items):
-            first, last = trials * i // len(items), trials * (i + 1) // len(items)
+        for i, (split, place) in enumerate(places):
+            first, last = trials * i // len(places), trials * (i + 1) // len(places)
             for begin in range(first, last, _KEYS_PER_TASK):
                 keys = range(begin, min(begin + _KEYS_PER_TASK, last))
-                tasks += [Null(number, item, keys) for number in able]
+                tasks += [Null(number, split, place, keys) for number in able]
         return tasks
 
     def clean(self, subject: Subject, item: Item) -> Any:
@@ -141,38 +143,55 @@ class Plan:
         return Given(marked, clean, None, self.models)
 
 
-class Task(Protocol):
-    """What a process does at a time."""
+@dataclass(frozen=True)
+class Task(ABC):
+    """What a process does at a time: numbers that say where in the plan it is.
 
+    Processes have the plan. A task has to stay small: a pipe holds 64 KiB of those that wait, and a full one would keep
+    a run that fails from ending.
+
+    Attributes:
+        subject: Which of the plan's subjects.
+        split: Which of its splits.
+        place: Which item of the split.
+    """
+
+    subject: int
+    split: str
+    place: int
+
+    def item(self, plan: Plan) -> Item:
+        """The item."""
+        return plan.splits[self.split][self.place]
+
+    @abstractmethod
     def parts(self, plan: Plan) -> list[tuple[str, Self]]:
         """The tasks that it could be split into, one per row, and the key under which each row is kept."""
 
+    @abstractmethod
     def join(self, parts: list[Self]) -> Self:
         """One task that does some of its parts."""
 
+    @abstractmethod
     def run(self, worker: Worker) -> list[_Row]:
         """The rows."""
 
 
 @dataclass(frozen=True)
-class Cells:
-    """One item of one subject under several attacks; None stands for no attack."""
+class Cells(Task):
+    """One item of one subject under several attacks of the grid."""
 
-    subject: int
-    split: str
-    item: Item
-    attacks: tuple[Attack | None, ...]
+    attacks: tuple[int, ...]
 
     def parts(self, plan: Plan) -> list[tuple[str, Self]]:
         """Key of each attack's result, and the task that gives it alone."""
         subject = plan.subjects[self.subject]
-        base = ["cells", subject.fingerprint, self.split == "positive", self.item.digest, plan.corpus.size, plan.seed]
+        digest = self.item(plan).digest
+        base = ["cells", subject.fingerprint, self.split == "positive", digest, plan.corpus.size, plan.seed]
+        named = [(number, attack_id(plan.grid[number])) for number in self.attacks]
         return [
-            (
-                _digest([*base, attack_id(attack), plan.depends[attack_id(attack)], plan.metrics]),
-                replace(self, attacks=(attack,)),
-            )
-            for attack in self.attacks
+            (_digest([*base, name, plan.depends[name], plan.metrics]), replace(self, attacks=(number,)))
+            for number, name in named
         ]
 
     def join(self, parts: list[Self]) -> Self:
@@ -185,29 +204,29 @@ class Cells:
     def run(self, worker: Worker) -> list[_Row]:
         """One row per attack."""
         plan, subject = worker.plan, worker.plan.subjects[self.subject]
-        marks = self.split == "positive"
+        item, marks = self.item(plan), self.split == "positive"
         start = time.process_time()
         try:
-            item = plan.corpus.read(self.item)
+            content = plan.corpus.read(item)
             read = time.process_time()
-            seed = self.item.seed("mark", plan.seed)
-            message = plan.message(subject, self.item)
-            with _noted(subject, self.item):
-                base = subject.mark(item, message, seed) if marks else subject.clean(item, seed)
+            seed = item.seed("mark", plan.seed)
+            message = plan.message(subject, item)
+            with _noted(subject, item):
+                base = subject.mark(content, message, seed) if marks else subject.clean(content, seed)
             marking = time.process_time() - read
             measured = quality.Reference(base) if marks and plan.metrics else None
         except (WatermarkError, OSError) as error:
             return [_failure(error) for _ in self.attacks]
         rows = []
-        for attack in self.attacks:
+        for attack in (plan.grid[number] for number in self.attacks):
             row: _Row = {"cost": {"read": read - start, "mark": marking}} if attack is None else {"cost": {}}
-            oracle = _Oracle(lambda media: subject.detect(media, item, message))
+            oracle = _Oracle(lambda media: subject.detect(media, content, message))
             begin = time.process_time()
             try:
-                with _noted(subject, self.item, attack):
-                    media = base if attack is None else worker.attack(self.subject, attack, self.item, base, oracle)
+                with _noted(subject, item, attack):
+                    media = base if attack is None else worker.attack(self.subject, attack, item, base, oracle)
                     attacked = time.process_time()
-                    row |= _verdict(subject, media, item, message, checks=marks and message is not None)
+                    row |= _verdict(subject, media, content, message, checks=marks and message is not None)
                     detected = time.process_time()
                 if attack is not None:
                     row["queries"] = oracle.queries
@@ -215,7 +234,7 @@ class Cells:
                 row["cost"]["detect"] = detected - attacked
                 if measured is not None and (attack is not None or subject.source == "media"):
                     # Before any attack: what the mark costs; after it: what the attack does.
-                    original = measured if attack else quality.Reference(subject.clean(item, seed))
+                    original = measured if attack else quality.Reference(subject.clean(content, seed))
                     row["quality"] = original.measure(media, plan.metrics)
                     row["cost"]["quality"] = time.process_time() - detected
                 rows.append(row)
@@ -225,36 +244,31 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Null:
+class Null(Task):
     """Fresh keys on one item that carries no mark."""
 
-    subject: int
-    item: Item
     keys: range
 
     def parts(self, plan: Plan) -> list[tuple[str, Self]]:
         """The key of the result, and this task."""
         subject = plan.subjects[self.subject]
-        base = ["null", subject.fingerprint, self.item.digest, plan.corpus.size, plan.seed]
+        base = ["null", subject.fingerprint, self.item(plan).digest, plan.corpus.size, plan.seed]
         return [(_digest([*base, self.keys.start, self.keys.stop]), self)]
 
     def join(self, parts: list[Self]) -> Self:
         """The task itself, which is never split."""
         return self
 
-    def __len__(self) -> int:
-        return 1
-
     def run(self, worker: Worker) -> list[_Row]:
         """How many keys pass at each of `NULL_LEVELS`."""
-        plan, subject = worker.plan, worker.plan.subjects[self.subject]
+        plan, subject, item = worker.plan, worker.plan.subjects[self.subject], self.item(worker.plan)
         start = time.process_time()
         try:
-            item = plan.corpus.read(self.item)
-            media = subject.clean(item, self.item.seed("mark", plan.seed))
-            keys = [_key(plan.seed, self.item.digest, number) for number in self.keys]
-            with _noted(subject, self.item):
-                found = np.fromiter(subject.fresh_keys(media, item, keys), float, len(keys))
+            content = plan.corpus.read(item)
+            media = subject.clean(content, item.seed("mark", plan.seed))
+            keys = [_key(plan.seed, item.digest, number) for number in self.keys]
+            with _noted(subject, item):
+                found = np.fromiter(subject.fresh_keys(media, content, keys), float, len(keys))
         except (WatermarkError, OSError) as error:
             return [{"trials": 0, **_failure(error)}]
         counts = (found[:, None] <= np.log10(NULL_LEVELS)).sum(axis=0)
@@ -345,53 +359,6 @@ class Results:
         return [found[key] for part in parts for key, _ in part]
 
 
-class Workers:
-    """Processes that run tasks: this one alone, or some others, which start when they are needed.
-
-    Args:
-        plan: What all tasks belong to.
-        count: Number of processes; 1 is this one.
-
-    Raises:
-        MissingExtraError: More than one is asked for, and loky is not installed.
-    """
-
-    def __init__(self, plan: Plan, count: int) -> None:
-        self.plan, self._count = plan, count
-        self._here = Worker(plan)
-        self._pool: Any = None
-        if count > 1:
-            try:
-                from loky import ProcessPoolExecutor
-            except ImportError:
-                raise MissingExtraError("loky", "evaluation") from None
-            # A worker that grew, as by importing torch, is replaced by a new one: nothing to be told.
-            warnings.filterwarnings("ignore", "A worker (stopped|was restarted) while", module="loky")
-            self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(plan, os.getpid()))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, failure: object, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=failure is not None)
-
-    def run(self, tasks: Sequence[tuple[list[str], Task]]) -> Iterator[tuple[list[str], list[_Row]]]:
-        """Keys and rows of tasks, as they are finished."""
-        if self._pool is None:
-            yield from ((keys, task.run(self._here)) for keys, task in tasks)
-            return
-        waiting: dict[Future[list[_Row]], list[str]] = {}
-        left = iter(tasks)
-        while True:
-            while len(waiting) < _AHEAD * self._count and (following := next(left, None)) is not None:
-                waiting[self._pool.submit(_work, following[1])] = following[0]
-            if not waiting:
-                return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), future.result()
-
-
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
     """What SQLite says of a full disk, a folder that is read-only, or a file that is not its own."""
@@ -399,28 +366,6 @@ def _as_os_error(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise OSError(f"{path}: {error}") from error
-
-
-_worker: Worker | None = None
-
-
-def _begin(plan: Plan, parent: int) -> None:
-    global _worker
-    watermark.set_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker = Worker(plan)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, which may have been killed."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _work(task: Task) -> list[_Row]:
-    assert _worker is not None
-    return task.run(_worker)
 
 
 class _Oracle:
@@ -451,9 +396,9 @@ def _failure(error: Exception) -> _Row:
     return {"error": f"{type(error).__name__}: {error}"}
 
 
-def _verdict(subject: Subject, media: Any, item: Any, message: bytes | None, *, checks: bool) -> _Row:
+def _verdict(subject: Subject, media: Any, content: Any, message: bytes | None, *, checks: bool) -> _Row:
     try:
-        found = subject.detect(media, item, message)
+        found = subject.detect(media, content, message)
     except MediaError:  # what cannot be read is not detected
         return {"log10_p": 0.0, "score": 0.0, "n": 0, "exact": False if checks else None}
     exact = bool(found.payload_ok and found.payload == message) if checks else None

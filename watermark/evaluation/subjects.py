@@ -245,13 +245,13 @@ class _Known(_Given):
     Over that draw the number of bits that agree is binomial, whatever was read.
     """
 
+    changes_keys = True
+
     def __init__(self, thing: Any) -> None:
         super().__init__(thing)
         self.null = KNOWN_MESSAGE
         if self.payload_bits is None:
             raise ParameterError(f"{self.label} has a known message and no payload_bits")
-
-    changes_keys = True
 
     def detect(self, media: Any, item: Any, payload: bytes | None) -> Detection:
         return self._compare(super().detect(media, item, payload).payload, payload)

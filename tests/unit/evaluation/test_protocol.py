@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import types
 from typing import Any
 
 import numpy as np
@@ -384,18 +386,40 @@ def test_references_that_cannot_be_read_are_left_out(photos, evaluate, tmp_path,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_unexpected_errors_say_where_they_happened(photos, evaluate, workers):
+def test_unexpected_errors_say_where_they_happened(evaluate, workers):
     class Breaks(attacks.Attack):
-        name = "image.breaks"
+        name = "latent.breaks"
 
         def _attack(self, media, rng, given):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as raised:
-        evaluate(Stamp(), [Breaks()], photos(16), workers=workers)
+        evaluate(grid=[Breaks()], workers=workers)
     (note,) = raised.value.__notes__
-    assert "stamp" in note
-    assert "image.breaks@0.5" in note
+    assert "latent.gaussian_shading" in note
+    assert "latent.breaks@0.5" in note
+
+
+def test_what_other_processes_cannot_load_is_an_error_and_no_endless_wait(photos, evaluate, monkeypatch):
+    # The class is found by name, in this process only; the pictures are more than a pipe holds.
+    class Here(Stamp):
+        __module__, __qualname__ = "only_here", "Here"
+
+    module = types.ModuleType("only_here")
+    module.Here = Here
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with pytest.raises(ParameterError, match=r"No module named 'only_here'.*workers=1"):
+        evaluate(Here(), [JPEG], photos(40), workers=2)
+
+
+def test_what_cannot_be_sent_to_other_processes_is_an_error(photos, evaluate):
+    class Locked(Stamp):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+    with pytest.raises(ParameterError, match="workers=1"):
+        evaluate(Locked(), [JPEG], photos(16), workers=2)
 
 
 def test_a_verdict_that_is_refused_counts_as_not_detected(photos, evaluate):
