@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from watermark.evaluation.grid import NONE
 from watermark.evaluation.rates import limit
-from watermark.evaluation.runner import NONE
 from watermark.evaluation.subjects import KNOWN_MESSAGE
 from watermark.evaluation.tables import NO_CELLS
 

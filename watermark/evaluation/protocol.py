@@ -23,9 +23,9 @@ from watermark.errors import ParameterError, WatermarkError
 from watermark.evaluation import quality, tables
 from watermark.evaluation.audit import thresholds
 from watermark.evaluation.corpus import Corpus, eight_bits
-from watermark.evaluation.processes import Workers
+from watermark.evaluation.grid import NONE, Plan, Worker, attack_id, code_digest
 from watermark.evaluation.results import Report
-from watermark.evaluation.runner import NONE, Plan, Results, Worker, attack_id, code_digest
+from watermark.evaluation.runner import Results, Workers
 from watermark.evaluation.subjects import labelled
 from watermark.media import write
 from watermark.scheme import Scheme

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import sys
@@ -326,7 +327,7 @@ def _code(defined: Any) -> str:
 
 
 def labelled(things: Iterable[Any] | Any) -> list[Subject]:
-    """Subjects with different labels: the second of a name gets a number.
+    """Subjects with different labels: the second of a name says in what it differs, or gets a number.
 
     Raises:
         ParameterError: There are none, something cannot be evaluated, their modalities differ, or two objects cannot be
@@ -342,9 +343,23 @@ def labelled(things: Iterable[Any] | Any) -> list[Subject]:
     made = [one.fingerprint for one in found if isinstance(one, _Given)]
     if len(set(made)) < len(made):
         raise ParameterError("two of the objects that mark cannot be told apart: give each a fingerprint of its own")
-    seen: dict[str, int] = {}
+    named: dict[str, list[Subject]] = {}
     for one in found:
-        seen[one.label] = seen.get(one.label, 0) + 1
-        if seen[one.label] > 1:
-            one.label = f"{one.label} ({seen[one.label]})"
+        named.setdefault(one.label, []).append(one)
+    for name, (first, *others) in named.items():
+        taken = {""}
+        for number, one in enumerate(others, 2):
+            told = _difference(one, first)
+            one.label = f"{name} ({number if told in taken else told})"
+            taken.add(told)
     return found
+
+
+def _difference(one: Subject, first: Subject) -> str:
+    """The parameters of two schemes of one name that are not the same."""
+    if not isinstance(one, _OfScheme) or not isinstance(first, _OfScheme):
+        return ""
+    usual = dataclasses.asdict(first.scheme.parameters)
+    return ", ".join(
+        f"{name}={value}" for name, value in dataclasses.asdict(one.scheme.parameters).items() if value != usual[name]
+    )

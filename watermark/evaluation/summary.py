@@ -10,8 +10,8 @@ import numpy as np
 
 from watermark.evaluation import quality
 from watermark.evaluation.audit import audit, count
+from watermark.evaluation.grid import NONE, NULL_LEVELS
 from watermark.evaluation.rates import auc, limit, rate
-from watermark.evaluation.runner import NONE, NULL_LEVELS
 from watermark.evaluation.subjects import KNOWN_MESSAGE
 from watermark.evaluation.tables import NO_CELLS, Group, groups
 

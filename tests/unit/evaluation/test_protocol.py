@@ -19,7 +19,7 @@ import pytest
 
 import watermark
 from watermark import Detection, MediaError, ParameterError, attacks, evaluation
-from watermark.evaluation.runner import attack_id
+from watermark.evaluation.grid import attack_id
 
 NOISE = (attacks.load("latent.noise", sigma=0.5), attacks.load("latent.sign_flip", probability=0.25))
 JPEG = attacks.load("image.jpeg", quality=60)
@@ -226,13 +226,13 @@ def test_objects_that_hold_a_scheme_have_its_facts(evaluate, shading):
 def test_results_depend_on_what_measures_and_not_on_what_shows(monkeypatch):
     from pathlib import Path
 
-    from watermark.evaluation.runner import code_digest
+    from watermark.evaluation.grid import code_digest
 
     read, bytes_of = set(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path.name) or bytes_of(path))
     code_digest.__wrapped__()
     assert {"spectral.py", "quality.py", "efficientnet_lite0.npz"} <= read
-    assert read.isdisjoint({"protocol.py", "charts.py", "page.py", "demo.py"})
+    assert read.isdisjoint({"protocol.py", "runner.py", "charts.py", "page.py", "demo.py"})
 
 
 def test_objects_that_cannot_be_told_apart_are_refused(evaluate):
@@ -324,10 +324,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
             import sys, time
             import watermark
             from watermark import attacks, evaluation
-            from watermark.evaluation import runner
+            from watermark.evaluation import grid
 
-            slow = runner.Cells.run
-            runner.Cells.run = lambda self, worker: (time.sleep(float(sys.argv[2])), slow(self, worker))[1]
+            slow = grid.Cells.run
+            grid.Cells.run = lambda self, worker: (time.sleep(float(sys.argv[2])), slow(self, worker))[1]
             key = watermark.Key.from_bytes(bytes(32))
             mark = watermark.load("latent.gaussian_shading", key, shape=(4, 16, 16), payload_bits=16)
             evaluation.run(mark, [attacks.load("latent.noise")], 40, sys.argv[1], workers=1, null_trials=100)
@@ -495,14 +495,13 @@ def test_kinds_of_media_do_not_mix(evaluate, shading):
 
 
 def test_the_same_scheme_twice_gets_two_labels(evaluate, shading):
-    report = evaluate(
-        [
-            shading,
-            watermark.load("latent.gaussian_shading", watermark.Key.generate(), shape=(4, 16, 16), payload_bits=32),
-        ]
-    )
+    def other(bits: int) -> Any:
+        return watermark.load("latent.gaussian_shading", watermark.Key.generate(), shape=(4, 16, 16), payload_bits=bits)
+
+    report = evaluate([shading, other(32), other(16), other(32)])
     labels = [scheme["label"] for scheme in report.to_dict()["schemes"]]
-    assert labels == ["latent.gaussian_shading", "latent.gaussian_shading (2)"]
+    assert labels[0] == "latent.gaussian_shading"
+    assert [label.removeprefix(labels[0]) for label in labels] == ["", " (payload_bits=32)", " (3)", " (4)"]
 
 
 def test_a_run_that_goes_no_further_than_its_thresholds_leaves_no_tables_of_another(evaluate, tmp_path, monkeypatch):
