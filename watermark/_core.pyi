@@ -99,8 +99,19 @@ def read_texts(
     sites: Any,
     isa: str = "",
 ) -> None: ...
-def table_cells(
-    sites: Any, site_bits: int, words: Any, colour_bits: int, counts: Any, cells: Any, isa: str = ""
+def colour_table(tokens: Any, begin: Any, end: Any, sites: Any, words: Any, counts: Any, table: Any) -> None: ...
+def tally_colours(
+    tokens: Any,
+    begin: Any,
+    end: Any,
+    sites: Any,
+    words: Any,
+    counts: Any,
+    seeding: Any,
+    green: Any,
+    scores: Any,
+    hits: Any,
+    units: Any,
 ) -> None: ...
 def score_texts(
     tokens: Any,

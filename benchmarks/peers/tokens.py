@@ -10,6 +10,7 @@ work in place on logits that are copied anew outside of the clock. Prints a Mark
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -22,6 +23,7 @@ from transformers import SynthIDTextWatermarkingConfig, WatermarkDetector, Water
 
 import watermark
 from watermark.integrations.transformers import detector
+from watermark.reference import SyntheticLanguage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _record
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 VOCABULARY, SMALL = 128_256, 32_000
+_AT_ONCE = 64
 KEYS = [654, 400, 836, 123, 340, 443, 597, 160, 57, 29, 590, 639, 13, 715, 468, 990, 966, 226, 324, 585, 118, 504]
 KEYS += [421, 521, 129, 669, 732, 225, 90, 960]
 
@@ -119,9 +122,17 @@ def rows(key: watermark.Key) -> Iterator[Row]:
         yield Row(what, asked, timed(lambda m=mark: m.detect(tokens)), timed(theirs) if theirs else timed(lambda: None))
     what = "transformers' own lists: detect 200 tokens"
     yield Row(what, "15 ms", timed(lambda: same.detect(tokens)), timed(lambda: theirs_all(ids, return_dict=True)))
-    bits = watermark.load("llm.mpac", key, vocab_size=VOCABULARY, payload_bits=32)
-    text = rng.integers(0, VOCABULARY, 300)
-    yield Row("llm.mpac: read 32 bits from 300 tokens", ".1 ms", timed(lambda: bits.detect(text)), timed(lambda: None))
+    language = SyntheticLanguage()
+    bits = watermark.load("llm.mpac", key, vocab_size=language.vocab_size, payload_bits=32)
+    marked = list(language.write(_AT_ONCE, 300, bits, [bytes([i, 2, 3, 4]) for i in range(_AT_ONCE)]))
+    plain = list(language.write(_AT_ONCE, 300, seed=1))
+    for kind, texts in (("marked", marked), ("other", plain)):
+        what = f"llm.mpac: read 32 bits from 300 {kind} tokens"
+        in_turns = itertools.cycle(texts)
+        yield Row(what, ".1 ms", timed(lambda t=in_turns: bits.detect(next(t))), timed(lambda: None))
+        together = timed(lambda t=texts: bits.detect_batch(t))
+        what = f"{what}, {_AT_ONCE} texts at once, each"
+        yield Row(what, ".1 ms", lambda f=together: f() / _AT_ONCE, timed(lambda: None))
 
 
 def measure(row: Row, seconds: float) -> dict[str, Any]:

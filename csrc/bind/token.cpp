@@ -345,19 +345,94 @@ void score_texts(py::handle tokens, py::handle begin, py::handle end, int prf, i
   });
 }
 
-void table_cells(py::handle sites, int site_bits, py::handle words, int colour_bits, py::handle counts, py::handle cells,
-                 const std::string& isa) {
-  const Tensor sites_(sites, "sites"), words_(words, "words"), counts_(counts, "counts"), cells_(cells, "cells");
-  const auto s = sites_.dense<const uint32_t, 1>();
-  const auto w = words_.dense<const uint32_t, 2>();
-  const auto c = counts_.dense<const uint8_t, 1>();
-  const auto o = cells_.dense<int64_t, 2>();
-  require(site_bits >= 0 && site_bits <= 16 && colour_bits >= 0 && colour_bits <= 16, "sites and colours have up to 16 bits");
-  require(s.shape[0] == w.shape[1] && c.shape[0] == w.shape[1], "sites, words and counts must hold one entry per token");
-  require(o.shape[0] == w.shape[0] && o.shape[1] == w.shape[1], "cells must have the shape of words");
-  const Kernels& kernel = pick(isa);
+// Texts whose contexts speak for sites and colour the vocabulary, in some ways (seedings). Sites and colours are the upper bits
+// of words.
+struct Colouring {
+  Texts texts;
+  View<const uint32_t, 1> sites;
+  View<const uint32_t, 2> words;
+  View<const uint8_t, 1> counts;
+  int site_bits = 0, colour_bits = 0;
+
+  Colouring(const Tensor& tokens_, const Tensor& begin_, const Tensor& end_, const Tensor& sites_, const Tensor& words_,
+            const Tensor& counts_, int64_t site_count, int64_t colours)
+      : texts(tokens_, begin_, end_), sites(sites_.dense<const uint32_t, 1>()), words(words_.dense<const uint32_t, 2>()),
+        counts(counts_.dense<const uint8_t, 1>()) {
+    const int64_t length = texts.tokens.shape[0];
+    require(sites.shape[0] == length && words.shape[1] == length && counts.shape[0] == length,
+            "sites, words and counts must hold one entry per token");
+    site_bits = bits(site_count), colour_bits = bits(colours);
+    require(site_bits >= 0 && site_bits <= 16 && colour_bits >= 0 && colour_bits <= 6,
+            "sites must be a power of two up to 65536, and colours up to 64");
+  }
+  static int bits(int64_t count) { return count > 0 && !(count & (count - 1)) ? __builtin_ctzll(static_cast<uint64_t>(count)) : -1; }
+  int64_t seedings() const { return words.shape[0]; }
+  int64_t site(int64_t token) const { return upper(sites.data[token], site_bits); }
+  int64_t colour(int64_t seeding, int64_t token) const { return upper(words.data[seeding * words.shape[1] + token], colour_bits); }
+
+ private:
+  static int64_t upper(uint32_t word, int bits) { return bits ? static_cast<int64_t>(word >> (32 - bits)) : 0; }
+};
+
+void colour_table(py::handle tokens, py::handle begin, py::handle end, py::handle sites, py::handle words, py::handle counts,
+                  py::handle table) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), sites_(sites, "sites"),
+      words_(words, "words"), counts_(counts, "counts"), table_(table, "table");
+  const auto out = table_.dense<int64_t, 4>();
+  const int64_t places = out.shape[1], seedings = out.shape[2], colours = out.shape[3], size = places * seedings * colours;
+  const Colouring c(tokens_, begin_, end_, sites_, words_, counts_, places, colours);
+  require(out.shape[0] == c.texts.count() && seedings == c.seedings(), "table must hold all texts and seedings");
   py::gil_scoped_release release;
-  kernel.table_cells(s.data, site_bits, w.data, colour_bits, w.shape[0], c.data, w.shape[1], o.data);
+  std::fill_n(out.data, out.size(), int64_t{0});
+  for (int64_t i = 0; i < c.texts.count(); ++i)
+    for (int64_t t = c.texts.begin.data[i]; t < c.texts.end.data[i]; ++t)
+      if (c.counts.data[t])
+        for (int64_t s = 0; s < seedings; ++s)
+          ++out.data[i * size + (c.site(t) * seedings + s) * colours + c.colour(s, t)];
+}
+
+// Scores tokens that count by whether their colours are green (NaN for the others). Per text: how many are green, and how many
+// count at sites of so many green colours.
+void tally_colours(py::handle tokens, py::handle begin, py::handle end, py::handle sites, py::handle words, py::handle counts,
+                   py::handle seeding, py::handle green, py::handle scores, py::handle hits, py::handle units) {
+  const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), sites_(sites, "sites"),
+      words_(words, "words"), counts_(counts, "counts"), seeding_(seeding, "seeding"), green_(green, "green"),
+      scores_(scores, "scores"), hits_(hits, "hits"), units_(units, "units");
+  const auto g = green_.dense<const uint8_t, 3>();
+  const auto s = seeding_.dense<const int64_t, 2>();
+  const auto o = scores_.dense<float, 1>();
+  const auto h = hits_.dense<int64_t, 1>();
+  const auto n = units_.dense<int64_t, 2>();
+  const int64_t rows = g.shape[0], places = g.shape[1], colours = g.shape[2];
+  const Colouring c(tokens_, begin_, end_, sites_, words_, counts_, places, colours);
+  require(rows == c.texts.count() && s.shape[0] == rows && h.shape[0] == rows && n.shape[0] == rows,
+          "seeding, green, hits and units must have a row per text");
+  require(s.shape[1] == places && n.shape[1] == colours + 1 && o.shape[0] == c.texts.tokens.shape[0],
+          "seeding must hold one entry per site, units one more than there are colours, and scores one per token");
+  for (int64_t i = 0; i < s.size(); ++i) require(s.data[i] >= 0 && s.data[i] < c.seedings(), "seeding must be one of the rows of words");
+  py::gil_scoped_release release;
+  std::vector<int64_t> sizes(static_cast<size_t>(places));
+  std::fill_n(n.data, n.size(), int64_t{0});
+  for (int64_t i = 0; i < rows; ++i) {
+    const uint8_t* lists = g.data + i * places * colours;
+    for (int64_t site = 0; site < places; ++site) {
+      int64_t size = 0;
+      for (int64_t colour = 0; colour < colours; ++colour) size += lists[site * colours + colour] != 0;
+      sizes[static_cast<size_t>(site)] = size;
+    }
+    h.data[i] = 0;
+    for (int64_t t = c.texts.begin.data[i]; t < c.texts.end.data[i]; ++t) {
+      if (!c.counts.data[t]) {
+        o.data[t] = __builtin_nanf("");
+        continue;
+      }
+      const int64_t site = c.site(t);
+      const bool hit = lists[site * colours + c.colour(s.data[i * places + site], t)] != 0;
+      o.data[t] = hit;
+      h.data[i] += hit;
+      ++n.data[i * (colours + 1) + sizes[static_cast<size_t>(site)]];
+    }
+  }
 }
 
 }  // namespace
@@ -380,10 +455,12 @@ void bind_tokens(py::module_& m) {
   m.def("tournament", &tournament, prf, key, states, logits, candidates, py::arg("depth"), py::arg("done"), isa);
   m.def("tournament_of_words", &tournament_of_words, py::arg("words"), py::arg("depth"), logits, py::arg("done"), isa);
   m.def("reweight", &reweight, py::arg("words"), py::arg("alpha"), logits, py::arg("done"), isa);
+  const auto sites = py::arg("sites"), words = py::arg("words"), counts = py::arg("counts");
   m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
-        py::arg("by_context"), py::arg("words"), py::arg("counts"), py::arg("sites"), isa);
-  m.def("table_cells", &table_cells, py::arg("sites"), py::arg("site_bits"), py::arg("words"), py::arg("colour_bits"),
-        py::arg("counts"), py::arg("cells"), isa);
+        py::arg("by_context"), words, counts, sites, isa);
+  m.def("colour_table", &colour_table, tokens, begin, end, sites, words, counts, py::arg("table"));
+  m.def("tally_colours", &tally_colours, tokens, begin, end, sites, words, counts, py::arg("seeding"), py::arg("green"),
+        py::arg("scores"), py::arg("hits"), py::arg("units"));
   m.def("score_texts", &score_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), key, py::arg("by_context"),
         py::arg("value"), py::arg("parameter"), py::arg("scores"), py::arg("units"), py::arg("totals"), isa);
 }

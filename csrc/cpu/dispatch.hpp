@@ -97,8 +97,6 @@ struct Kernels {
                     int32_t* slots, int64_t size, uint32_t* words, uint8_t* counts, uint32_t* sites);
   int64_t (*score_words)(int value, uint32_t parameter, const uint32_t* words, const uint8_t* counts, int64_t length,
                          float* scores, double* total);
-  void (*table_cells)(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
-                      const uint8_t* counts, int64_t length, int64_t* cells);
 
   double (*log_binomial_tail)(int64_t count, int64_t trials, double rate);
   double (*log_gamma_tail)(double x, int64_t count);

@@ -203,11 +203,6 @@ int64_t score_tokens(int value, uint32_t parameter, const uint32_t* words, const
   return score_words(static_cast<Value>(value), parameter, words, counts, length, scores, total);
 }
 
-void cells_of_tokens(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
-                     const uint8_t* counts, int64_t length, int64_t* cells) {
-  table_cells(sites, site_bits, words, colour_bits, seedings, counts, length, cells);
-}
-
 void ratios_of_words(const double* likelihood, int64_t words, const uint8_t* symbols, int64_t width, double* odds, float* out) {
   word_ratios(likelihood, words, symbols, width, odds, out);
 }
@@ -266,7 +261,7 @@ const Kernels table = {
     simhash, patch_noise, patch_scratch, patch_search, count_patches, polar_scratch, polar_decode, ratios_of_words,
     alignment_scratch, align_text, random_key_reaches,
     token_state, token_repeats, token_words, bias_logits, bias_logits_colours, bias_logits_self, gumbel, tournament_row, reweight,
-    read_tokens, score_tokens, cells_of_tokens,
+    read_tokens, score_tokens,
     binomial_tail, gamma_tail,
     extend_code, code_signs, scale_of_row, parity_codes, parity_votes, rademacher_tail, parity_priors, update_layers,
     luma_rows, blur, cells, limited_flow, weigh_rows, clip_and_taper, fold, add_pattern_rows, correlate_tile, demodulate, displace_rows,

@@ -561,19 +561,6 @@ static inline void read_text(const TokenKey& key, Seeding seeding, const Window&
   }
 }
 
-// Where the tokens of a text fall in a table of sites, seedings and colours: cells from 1 on, 0 where a token does not count.
-// Sites and colours are the upper bits of words, of which there is a row per seeding.
-static inline void table_cells(const uint32_t* sites, int site_bits, const uint32_t* words, int colour_bits, int64_t seedings,
-                               const uint8_t* counts, int64_t length, int64_t* cells) {
-  const auto upper = [](uint32_t word, int bits) { return bits ? static_cast<int64_t>(word >> (32 - bits)) : 0; };
-  for (int64_t s = 0; s < seedings; ++s)
-    for (int64_t t = 0; t < length; ++t) {
-      const int64_t place = upper(sites[t], site_bits) * seedings + s;
-      const int64_t cell = (place << colour_bits) + upper(words[s * length + t], colour_bits) + 1;
-      cells[s * length + t] = counts[t] ? cell : 0;
-    }
-}
-
 // What a word is worth to a mark: 1 below the parameter, else 0; ones among the bits that the parameter has; or -ln(1 - u), u
 // the uniform number of its upper 24 bits, which lies on a grid between 0 and 1.
 enum class Value : int { below, ones, exponential };

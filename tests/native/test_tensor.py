@@ -363,20 +363,55 @@ def test_sizes_of_word_ratios(likelihood, symbols, out):
         core.word_ratios(np.zeros(likelihood), np.zeros(symbols, np.uint8), np.zeros(out, np.float32))
 
 
+def coloured(sites=6, words=(2, 6), counts=6):
+    """Two texts of three tokens."""
+    texts = np.zeros(6, np.int64), np.array([0, 3]), np.array([3, 6])
+    return *texts, np.zeros(sites, np.uint32), np.zeros(words, np.uint32), np.zeros(counts, np.uint8)
+
+
 @pytest.mark.parametrize(
-    ("sites", "site_bits", "colour_bits", "counts", "cells"),
-    [(5, 4, 2, 6, (2, 6)), (6, 17, 2, 6, (2, 6)), (6, 4, -1, 6, (2, 6)), (6, 4, 2, 7, (2, 6)), (6, 4, 2, 6, (1, 6))],
+    ("given", "table"),
+    [
+        ({"sites": 5}, (2, 16, 2, 4)),
+        ({"words": (2, 5)}, (2, 16, 2, 4)),
+        ({"counts": 7}, (2, 16, 2, 4)),
+        ({}, (1, 16, 2, 4)),
+        ({}, (2, 16, 1, 4)),
+        ({}, (2, 12, 2, 4)),
+        ({}, (2, 0, 2, 4)),
+        ({}, (2, 1 << 17, 2, 1)),
+        ({}, (2, 16, 2, 128)),
+    ],
 )
-def test_sizes_of_table_cells(sites, site_bits, colour_bits, counts, cells):
-    with pytest.raises(ValueError, match=r"have|must"):
-        core.table_cells(
-            np.zeros(sites, np.uint32),
-            site_bits,
-            np.zeros((2, 6), np.uint32),
-            colour_bits,
-            np.zeros(counts, np.uint8),
-            np.zeros(cells, np.int64),
-        )
+def test_sizes_of_colour_table(given, table):
+    with pytest.raises(ValueError, match="must"):
+        core.colour_table(*coloured(**given), np.zeros(table, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("seeding", "green", "scores", "hits", "units"),
+    [
+        ((2, 8), (2, 16, 4), 6, 2, (2, 5)),
+        ((1, 16), (2, 16, 4), 6, 2, (2, 5)),
+        ((2, 16), (1, 16, 4), 6, 2, (2, 5)),
+        ((2, 16), (2, 16, 3), 6, 2, (2, 4)),
+        ((2, 16), (2, 16, 4), 5, 2, (2, 5)),
+        ((2, 16), (2, 16, 4), 6, 1, (2, 5)),
+        ((2, 16), (2, 16, 4), 6, 2, (2, 4)),
+    ],
+)
+def test_sizes_of_tally_colours(seeding, green, scores, hits, units):
+    given = np.zeros(seeding, np.int64), np.zeros(green, np.uint8)
+    out = np.zeros(scores, np.float32), np.zeros(hits, np.int64), np.zeros(units, np.int64)
+    with pytest.raises(ValueError, match="must"):
+        core.tally_colours(*coloured(), *given, *out)
+
+
+@pytest.mark.parametrize("bad", [-1, 2])
+def test_seedings_of_tally_colours(bad):
+    out = np.zeros(6, np.float32), np.zeros(2, np.int64), np.zeros((2, 5), np.int64)
+    with pytest.raises(ValueError, match="seeding"):
+        core.tally_colours(*coloured(), np.full((2, 16), bad), np.zeros((2, 16, 4), np.uint8), *out)
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,14 @@ class MajorMark(MultiBit):
 
     def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
         """As if shards were independent Poisson counts of two means, about half of them with the higher one."""
-        counts = table[0].astype(np.float64)
-        mean, high = counts[0].sum() / self.colours, 2 / (1 + np.exp(-lift))
+        counts = table[:, 0].astype(np.float64)  # (texts, seedings, colours)
+        mean, high = counts[:, :1].sum(axis=2, keepdims=True) / self.colours, 2 / (1 + np.exp(-lift))
         up = counts * np.log(high) - mean * (high - 1)
         down = counts * np.log(2 - high) + mean * (high - 1)
-        evidence = np.logaddexp(up, down).sum(axis=1)
-        shares = np.exp(evidence - np.logaddexp.reduce(evidence))
+        evidence = np.logaddexp(up, down).sum(axis=2)
+        shares = np.exp(evidence - np.logaddexp.reduce(evidence, axis=1, keepdims=True))
         green = 1 / (1 + np.exp(np.clip(down - up, -500, 500)))
-        ones = shares[1] * green[1] + shares[0] * (1 - green[0])
+        ones = shares[:, 1:] * green[:, 1] + shares[:, :1] * (1 - green[:, 0])
         ones = np.clip(ones, 1e-15, 1 - 1e-15)
         return np.asarray(np.log(1 - ones) - np.log(ones), np.float32)
 
@@ -122,10 +122,10 @@ class MajorMarkPlus(MajorMark):
         """Exact: every block may hold any of its 128 words."""
         words = _odd_words()
         seeding, green = (part[:, 0] for part in self._green(words))
-        hits = np.einsum("swc,wc->sw", table[:, seeding], green)
-        units = table[:, 0].sum(axis=1, keepdims=True)
+        hits = np.einsum("tswc,wc->tsw", table[:, :, seeding], green, order="C")
+        units = table[:, :, 0].sum(axis=2, keepdims=True)
         likelihood = lift * hits - units * np.log1p(green.mean(axis=1) * np.expm1(lift))
-        return word_ratios(likelihood, words).ravel()
+        return word_ratios(likelihood.reshape(-1, len(words)), words).reshape(len(table), -1)
 
 
 @lru_cache(maxsize=1)

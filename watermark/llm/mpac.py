@@ -50,4 +50,5 @@ class Mpac(MultiBit):
         return np.zeros(digits.shape, np.int64), _IS_DIGIT.take(digits, axis=0)
 
     def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
-        return word_ratios(np.multiply(lift, table[:, 0], dtype=np.float64), _DIGITS).T.ravel()
+        likelihood = np.multiply(lift, table[:, :, 0], dtype=np.float64).reshape(-1, 4)
+        return word_ratios(likelihood, _DIGITS).reshape(len(table), -1, 2).swapaxes(1, 2).reshape(len(table), -1)

@@ -21,16 +21,20 @@ from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, TextScheme, TokenParameters, number, prf_name
 from watermark.llm.keys import function_key
 from watermark.ops import polar
-from watermark.ops.token import PRFS, SITE, Function, Texts, bias_colours, table_cells
+from watermark.ops.token import PRFS, SITE, Colouring, Function, Texts, bias_colours
 from watermark.payload import SoftCode
 from watermark.stats import LN10, log_two_binomials_tail
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from watermark.key import Key
 
 _PATHS = 32
+_AT_ONCE = 1 << 14
+"""Cells of the tables of the texts that are decoded at once."""
 _DOUBT = 2.0**-10
 """An index is vouched for only if all other messages together are less likely than this."""
 _MORE_ALIKE = 1.0
@@ -74,15 +78,13 @@ class Decoded:
         payload: Message of the most likely word on its list; None if no checksum holds.
         weight: Probability of that word, if one of those listed was sent.
         confidence: The same of each bit of its frame: float32 of shape (frame.size,).
-        seeding: Its seeding at each site: int64 of shape (sites,).
-        green: Its green colours: bool of shape (sites, colours).
+        word: That word: uint8 of shape (symbols,), 0 or 1.
     """
 
     payload: bytes | None
     weight: float
     confidence: NDArray[np.float32]
-    seeding: NDArray[np.int64]
-    green: NDArray[np.bool_]
+    word: NDArray[np.uint8]
 
 
 class MultiBit(TextScheme):
@@ -136,11 +138,14 @@ class MultiBit(TextScheme):
 
     @abstractmethod
     def _soft(self, table: NDArray[np.int64], lift: float) -> NDArray[np.float32]:
-        """Log-likelihood ratios of the symbols, positive where one looks like 0: float32 of shape (symbols,), new.
+        """Log-likelihood ratios of the symbols, positive where one looks like 0.
 
         Args:
-            table: Units of each colour: int64 of shape (sites, seedings, colours).
+            table: Units of each colour: int64 of shape (texts, sites, seedings, colours).
             lift: Logarithm of the odds ratio of green units between marked and other texts.
+
+        Returns:
+            float32 of shape (texts, symbols), new.
         """
 
     def _bind(self, key: Key) -> tuple[Function, NDArray[np.uint8]]:
@@ -174,59 +179,52 @@ class MultiBit(TextScheme):
 
     def _read(self, tables: Any, texts: Texts, starts: list[int], key_id: str) -> list[Detection]:
         function, pad = tables
-        words, counts, sites = function.read_sites(texts)
-        rows = words[None]
-        if self.seedings > 1:
-            salts = np.arange(self.seedings, dtype=np.int64)[:, None, None]
-            rows = np.stack([function.read(texts, by_context=False, salt=salt)[0] for salt in salts])
-        cells = table_cells(sites, rows, counts, self.sites, self.colours)
-        found = []
-        for first, last in zip(starts, texts.end.tolist(), strict=True):
-            found.append(self._verdict(pad, cells[:, first:last], key_id))
-        return found
+        coloured = function.read_colours(texts, self.seedings)
+        at_once = max(1, _AT_ONCE // (self.sites * self.seedings * self.colours))
+        parts = [coloured[first : first + at_once] for first in range(0, len(texts), at_once)]
+        return [verdict for part in parts for verdict in self._verdicts_of(part, pad, key_id)]
 
-    def _verdict(self, pad: NDArray[np.uint8], cells: NDArray[np.int64], key_id: str) -> Detection:
+    def _verdicts_of(self, coloured: Colouring, pad: NDArray[np.uint8], key_id: str) -> Iterator[Detection]:
+        """The verdicts on some texts under one key, whose code words are hidden under this pad."""
+        lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
+        tables = coloured.table(self.sites, self.colours)
+        soft = self._soft(tables, lift)
+        np.negative(soft, out=soft, where=pad.view(np.bool_))
+        decoded = [self._decode(table, pad, row, lift) for table, row in zip(tables, soft, strict=True)]
+        scores, hits, units = coloured.tally(*self._green(np.array([found.word for found in decoded]) ^ pad))
+        ends = zip(coloured.texts.begin.tolist(), coloured.texts.end.tolist(), strict=True)
+        for found, green, counts, (first, last) in zip(decoded, hits, units, ends, strict=True):
+            yield self._verdict(found, green, counts, scores[first:last], key_id)
+
+    def _verdict(
+        self, decoded: Decoded, hits: int, units: list[int], scores: NDArray[np.float32], key_id: str
+    ) -> Detection:
         """The verdict on one text.
 
         Args:
-            pad: What code words are hidden under.
-            cells: Of the table of sites, seedings and colours, as of `table_cells`: int64 of shape (seedings, tokens).
+            decoded: What the decoder makes of it.
+            hits: Green units.
+            units: Units by the number of green colours at their site: two numbers at most, in all code words.
+            scores: What each token is worth: float32 of shape (tokens,).
             key_id: Id of the key.
         """
-        shape = self.sites, self.seedings, self.colours
-        table = np.bincount(cells.ravel(), minlength=math.prod(shape) + 1)[1:].reshape(shape)
-        decoded = self._decode(table, pad)
-        scores = np.zeros(table.size + 1, np.float32)
-        lists = scores[1:].reshape(shape)
-        lists[np.arange(shape[0]), decoded.seeding] = decoded.green
-        n, hits = int(np.count_nonzero(cells[0])), int(table.ravel() @ scores[1:])
-        scores[0] = np.nan
-
-        # A code word has green lists of two sizes at most.
-        sizes = decoded.green.sum(axis=1)
-        low, high = min(distinct := set(sizes.tolist())), max(distinct)
-        small = n if low == high else int(table[sizes == low, 0].sum())
-        trials, rates = (small, n - small), (low / self.colours, high / self.colours)
-        log_p = log_two_binomials_tail(hits, trials, rates) + self._log_words(decoded.payload is not None)
+        kinds = [(count, size / self.colours) for size, count in enumerate(units) if count] or [(0, 0.5)]
+        (first, low), (second, high) = kinds if len(kinds) > 1 else (kinds[0], (0, 0.5))
+        log_p = log_two_binomials_tail(hits, (first, second), (low, high)) + self._log_words(
+            decoded.payload is not None
+        )
         log10_p = min(0.0, log_p / LN10)
-        first, second = trials[0] * rates[0], trials[1] * rates[1]
-        deviation = math.sqrt(max(first * (1 - rates[0]) + second * (1 - rates[1]), 1.0))
-
+        mean, variance = first * low + second * high, first * low * (1 - low) + second * high * (1 - high)
         vouched = decoded.payload is not None and (self.frame.framed or decoded.weight > 1 - _DOUBT)
-        details = {
-            "token_scores": scores[cells].max(axis=0),
-            "green": hits,
-            "bit_confidence": decoded.confidence,
-        }
         return Detection(
             self.name,
             key_id,
             log10_p,
-            (hits - first - second) / deviation,
-            n,
+            (hits - mean) / math.sqrt(max(variance, 1.0)),
+            first + second,
             decoded.payload,
             vouched and log10_p <= MAX_LOG10_P_OF_PAYLOAD,
-            details,
+            {"token_scores": scores, "green": hits, "bit_confidence": decoded.confidence},
         )
 
     def _log_words(self, holds: bool) -> float:
@@ -239,21 +237,27 @@ class MultiBit(TextScheme):
             return self.frame.log_messages
         return math.log(2) + (self.frame.log_messages if holds else self.frame.size * math.log(2))
 
-    def _decode(self, table: NDArray[np.int64], pad: NDArray[np.uint8]) -> Decoded:
-        """The most likely words on the list of a soft decoder, those whose checksum holds first."""
-        lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
-        soft = self._soft(table, lift)
-        np.negative(soft, out=soft, where=pad.view(np.bool_))
+    def _decode(
+        self, table: NDArray[np.int64], pad: NDArray[np.uint8], soft: NDArray[np.float32], lift: float
+    ) -> Decoded:
+        """The most likely word on the list of a soft decoder; those whose checksum holds come first.
+
+        Args:
+            table: Units of each colour in a text: int64 of shape (sites, seedings, colours).
+            pad: What code words are hidden under.
+            soft: Log-likelihood ratios of the word: float32 of shape (symbols,).
+            lift: As of `_soft`.
+        """
         payload, packed, words = None, *polar.decode(soft, self.code.information, 1 if self.frame.framed else _PATHS)
         if self.frame.framed:
             payload = self.frame.decode(packed[0].tobytes())
             if payload is None and (self.seedings > 1 or _agrees(table[:, 0])):
                 packed, words = polar.decode(soft, self.code.information, _PATHS)
-        seeding, green = self._green(words ^ pad)
         if len(words) == 1:
             confidence = np.full(self.frame.size, 0.5 if payload is None else 1.0, np.float32)
-            return Decoded(payload, 1.0, confidence, seeding[0], green[0])
+            return Decoded(payload, 1.0, confidence, words[0])
         # The decoder takes symbols one by one: words as a whole, with their green lists, know better.
+        seeding, green = self._green(words ^ pad)
         units = table.reshape(-1, self.colours).take(np.arange(self.sites) * self.seedings + seeding, axis=0)
         hits = (units * green).reshape(len(green), -1).sum(axis=1)
         costs = np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
@@ -266,7 +270,7 @@ class MultiBit(TextScheme):
         best, payload = next((found for found in payloads if found[1] is not None), (order[0], None))
         bits = np.unpackbits(packed, axis=1, count=self.frame.size)
         confidence = (weights @ (bits == bits[best])).astype(np.float32)
-        return Decoded(payload, float(weights[best]), confidence, seeding[best], green[best])
+        return Decoded(payload, float(weights[best]), confidence, words[best])
 
 
 def _agrees(table: NDArray[np.int64]) -> bool:

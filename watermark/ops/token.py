@@ -73,6 +73,62 @@ class Texts:
         return self.tokens[self.begin[index] : self.end[index]]
 
 
+@dataclass(frozen=True, slots=True)
+class Colouring:
+    """Texts whose contexts speak for sites and colour the vocabulary, in some ways.
+
+    Attributes:
+        texts: The texts.
+        sites: Words of `SITE`, uint32 of shape (tokens,), whose upper bits are a site.
+        words: Words of tokens under each seeding, whose upper bits are a colour: uint32 of shape (seedings, tokens).
+        counts: Whether a token counts: bool of shape (tokens,).
+    """
+
+    texts: Texts
+    sites: NDArray[np.uint32]
+    words: NDArray[np.uint32]
+    counts: NDArray[np.bool_]
+
+    def __getitem__(self, texts: slice) -> Colouring:
+        """Some of the texts."""
+        all_ = self.texts
+        return Colouring(Texts(all_.tokens, all_.begin[texts], all_.end[texts]), self.sites, self.words, self.counts)
+
+    def table(self, sites: int, colours: int) -> NDArray[np.int64]:
+        """How many tokens that count have which colour: int64 of shape (texts, sites, seedings, colours).
+
+        Args:
+            sites: Number of sites, a power of two up to 2^16.
+            colours: Number of colours, a power of two up to 64.
+        """
+        table = np.empty((len(self.texts), sites, len(self.words), colours), np.int64)
+        core.colour_table(*self._given(), table)
+        return table
+
+    def tally(
+        self, seeding: NDArray[np.int64], green: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], list[int], list[list[int]]]:
+        """What a choice of green colours is worth.
+
+        Args:
+            seeding: Of each text and site: int64 of shape (texts, sites).
+            green: Whether a colour is green: bool of shape (texts, sites, colours).
+
+        Returns:
+            Of each token 1 if it is green, else 0, and NaN where it does not count: float32 of shape (tokens,), only
+            filled where the texts are; how many are green in each text; and how many count, by the number of green
+            colours at their sites.
+        """
+        scores = np.empty(len(self.counts), np.float32)
+        hits, units = np.empty(len(green), np.int64), np.empty((len(green), green.shape[2] + 1), np.int64)
+        core.tally_colours(*self._given(), seeding, green.view(np.uint8), scores, hits, units)
+        return scores, hits.tolist(), units.tolist()
+
+    def _given(self) -> tuple[Any, Any, Any, Any, Any, Any]:
+        texts = self.texts
+        return texts.tokens, texts.begin, texts.end, self.sites, self.words, self.counts.view(np.uint8)
+
+
 class Value(IntEnum):
     """What a word is worth to a mark, given a parameter of 32 bits.
 
@@ -196,14 +252,21 @@ class Function:
         )
         return Scores(scores, units.tolist(), totals.tolist())
 
-    def read_sites(self, texts: Texts) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.uint32]]:
-        """`read` by units, and the word of `SITE` after the context of every token (not for `Seeding.SELF`).
+    def read_colours(self, texts: Texts, seedings: int = 1) -> Colouring:
+        """What contexts and tokens of finished texts say to marks of sites and colours (not for `Seeding.SELF`).
 
-        Returns:
-            uint32, bool and uint32 of shape (tokens,).
+        A unit of context and token counts where it first occurs in a text.
+
+        Args:
+            texts: The texts.
+            seedings: Number of words per token: one for each salt from 0 on, or one without salt.
         """
         sites = np.empty(len(texts.tokens), np.uint32)
-        return *self._read(texts, False, NO_SALT, sites), sites
+        words, counts = self._read(texts, False, NO_SALT, sites)
+        if seedings == 1:
+            return Colouring(texts, sites, words[None], counts)
+        salts = np.arange(seedings, dtype=np.int64)[:, None, None]
+        return Colouring(texts, sites, np.stack([self._read(texts, False, salt, _NONE)[0] for salt in salts]), counts)
 
     def _read(
         self, texts: Texts, by_context: bool, salt: NDArray[np.int64], sites: NDArray[np.uint32]
@@ -224,26 +287,6 @@ class Function:
             sites,
         )
         return words, counts
-
-
-def table_cells(
-    sites: NDArray[np.uint32], words: NDArray[np.uint32], counts: NDArray[np.bool_], site_count: int, colours: int
-) -> NDArray[np.int64]:
-    """Where tokens fall in a table of shape (sites, seedings, colours).
-
-    Args:
-        sites: Words of `SITE`, uint32 of shape (tokens,), whose upper bits are a site.
-        words: Words of tokens under each seeding, whose upper bits are a colour: uint32 of shape (seedings, tokens).
-        counts: Whether a token counts: bool of shape (tokens,).
-        site_count: Number of sites, a power of two up to 2^16.
-        colours: Number of colours, likewise.
-
-    Returns:
-        int64 of shape (seedings, tokens): the cell, counted from 1; 0 where the token does not count.
-    """
-    cells = np.empty(words.shape, np.int64)
-    core.table_cells(sites, site_count.bit_length() - 1, words, colours.bit_length() - 1, counts.view(np.uint8), cells)
-    return cells
 
 
 def within(tokens: NDArray[np.int64], vocabulary: int) -> bool:
@@ -567,13 +610,34 @@ _REFERENCES: list[tuple[Any, Any]] = [
 ]
 
 
-def table_cells_reference(
-    sites: NDArray[np.uint32], words: NDArray[np.uint32], counts: NDArray[np.bool_], site_count: int, colours: int
-) -> NDArray[np.int64]:
-    """`table_cells` in NumPy."""
-    site, colour = (w.astype(np.int64) * n >> 32 for w, n in ((sites, site_count), (words, colours)))
-    places = site * len(words) + np.arange(len(words))[:, None]
-    return np.asarray((places * colours + colour + 1) * counts)
+def table_reference(coloured: Colouring, sites: int, colours: int) -> NDArray[np.int64]:
+    """`Colouring.table` in NumPy."""
+    texts, table = coloured.texts, np.zeros((len(coloured.texts), sites, len(coloured.words), colours), np.int64)
+    site, colour = _upper(coloured.sites, sites), _upper(coloured.words, colours)
+    for row, (first, last) in enumerate(zip(texts.begin, texts.end, strict=True)):
+        own = first + np.flatnonzero(coloured.counts[first:last])
+        for seeding in range(len(colour)):
+            np.add.at(table, (row, site[own], seeding, colour[seeding, own]), 1)
+    return table
+
+
+def tally_reference(
+    coloured: Colouring, seeding: NDArray[np.int64], green: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], list[int], list[list[int]]]:
+    """`Colouring.tally` in NumPy, of texts that hold all tokens."""
+    texts = coloured.texts
+    row = np.repeat(np.arange(len(texts)), texts.end - texts.begin)
+    site = _upper(coloured.sites, green.shape[1])
+    colour = _upper(coloured.words, green.shape[2])[seeding[row, site], np.arange(len(row))]
+    scores = np.where(coloured.counts, green[row, site, colour], np.nan).astype(np.float32)
+    sizes = green.sum(axis=2)[row, site]
+    kinds = range(green.shape[2] + 1)
+    units = [[int((coloured.counts & (row == i) & (sizes == k)).sum()) for k in kinds] for i in range(len(texts))]
+    return scores, [int(np.nansum(scores[row == i])) for i in range(len(texts))], units
+
+
+def _upper(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
+    return (words.astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
 
 
 def values_reference(words: NDArray[np.uint32], value: Value, parameter: int = 0) -> NDArray[np.float64]:

@@ -80,14 +80,15 @@ def test_the_p_value_is_that_of_the_best_message(keys, name):
     text = LANGUAGE.write(1, 60, scheme, b"\x05", seed=1)[0]
     found = scheme.detect(text)
     function, pad = scheme._tables[0]
-    _, counts, sites = function.read_sites(Texts.of([text]))
+    coloured = function.read_colours(Texts.of([text]))
     _, green = scheme._green((scheme.code.encode(found.payload) ^ pad)[None])
-    rates = green[0].sum(axis=1)[(sites.astype(np.uint64) * np.uint64(scheme.sites) >> np.uint64(32)).astype(int)]
+    sites = (coloured.sites.astype(np.uint64) * np.uint64(scheme.sites) >> np.uint64(32)).astype(int)
+    rates = green[0].sum(axis=1)[sites]
     law = np.ones(1)
-    for size in rates[counts]:
+    for size in rates[coloured.counts]:
         law = np.convolve(law, [1 - size / scheme.colours, size / scheme.colours])
     expected = min(1.0, 16 * law[found.details["green"] :].sum())
-    assert found.n == counts.sum()
+    assert found.n == coloured.counts.sum()
     assert found.p_value == pytest.approx(expected, rel=1e-6)
     assert np.nansum(found.details["token_scores"]) == found.details["green"]
 
@@ -141,8 +142,9 @@ def test_words_of_majormark_have_a_majority(keys):
 def test_sites_and_colours_are_even(keys):
     scheme = load("llm.majormark_plus", keys(8), width=4)
     text = np.random.default_rng(1).integers(0, 1024, 20_000)
-    words, _, sites = scheme._tables[0][0].read_sites(Texts.of([text]))
-    cells = Counter(zip((sites >> np.uint32(29)).tolist(), (words >> np.uint32(29)).tolist(), strict=True))
+    coloured = scheme._tables[0][0].read_colours(Texts.of([text]))
+    words = zip((coloured.sites >> np.uint32(29)).tolist(), (coloured.words[0] >> np.uint32(29)).tolist(), strict=True)
+    cells = Counter(words)
     chi = sum((count - 20_000 / 64) ** 2 / (20_000 / 64) for count in cells.values())
     assert len(cells) == 64
     assert abs(chi - 63) < 4 * math.sqrt(126)
@@ -162,6 +164,22 @@ def test_majormark_has_a_shard_for_each_symbol(keys):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("payload_bits", [8, 32])
+def test_texts_do_not_depend_on_those_beside_them(keys, name, payload_bits, monkeypatch):
+    scheme = load(name, keys(10), payload_bits=payload_bits)
+    marked = LANGUAGE.write(2, 250, scheme, b"\x07", seed=2)
+    texts = [marked[0], [], LANGUAGE.write(1, 90, seed=3)[0], marked[1][:100], [5] * 40, marked[1]]
+    alone = [scheme.detect(text) for text in texts]
+    for cells in (1, 3 * scheme.sites * scheme.seedings * scheme.colours, 1 << 20):
+        monkeypatch.setattr("watermark.llm.multibit._AT_ONCE", cells)
+        together = scheme.detect_batch(texts)
+        assert list(together) == alone
+        for one, other in zip(together, alone, strict=True):
+            for detail in ("token_scores", "bit_confidence"):
+                assert np.array_equal(one.details[detail], other.details[detail], equal_nan=True)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("delta", [0.01, 900.0])
 def test_evidence_stays_finite(keys, name, delta):
     """Hard marks, and texts so long that every doubt underflows."""
@@ -170,8 +188,9 @@ def test_evidence_stays_finite(keys, name, delta):
     table[:, :, 0] = 0
     table[:, :, 1:] *= 2 * rng.integers(0, 2, table[:, :, 1:].shape)
     table[:, :, 0] = table.sum(axis=2).max() - table.sum(axis=2)  # as many units under each seeding
-    assert np.isfinite(scheme._soft(table, 3.0)).all()
-    decoded = scheme._decode(table, scheme._tables[0][1])
+    soft = scheme._soft(table[None], 3.0)[0]
+    assert np.isfinite(soft).all()
+    decoded = scheme._decode(table, scheme._tables[0][1], soft, 3.0)
     assert 0 < decoded.weight <= 1
     if delta > 1:
         text = LANGUAGE.write(1, 200, scheme, b"ok", seed=1)[0]

@@ -128,12 +128,12 @@ def test_what_is_the_same_for_all_keys_does_not_count():
 @pytest.mark.parametrize("function", [f for f in functions() if f.seeding != Seeding.SELF], ids=named)
 def test_sites_depend_on_the_context_alone(function):
     text = texts(21)[0]
-    words, counts, sites = function.read_sites(Texts.of([text[:0], text]))
+    found = function.read_colours(Texts.of([text[:0], text]))
     plain = function.read(Texts.of([text]), by_context=False)
-    assert np.array_equal(words, plain[0])
-    assert np.array_equal(counts, plain[1])
+    assert np.array_equal(found.words, plain[:1])
+    assert np.array_equal(found.counts, plain[1])
     for t in range(len(text)):
-        assert sites[t] == token.words_reference(function, text[:t].tolist(), np.array([SITE]))[0]
+        assert found.sites[t] == token.words_reference(function, text[:t].tolist(), np.array([SITE]))[0]
     states = function.states(Texts.of([text]))
     expected = token.words_reference(function, text.tolist(), np.array([SITE]))
     assert np.array_equal(function.words(states, 1, np.array([[SITE]]))[0], expected)
@@ -178,17 +178,25 @@ def test_values_of_words():
 
 @pytest.mark.parametrize("seedings", [1, 4])
 @pytest.mark.parametrize(("sites", "colours"), [(1, 64), (64, 4), (2**14, 8), (2, 1)])
-def test_cells_of_tables(seedings, sites, colours):
+def test_tables_and_tallies_of_colours(seedings, sites, colours):
     rng = np.random.default_rng(seedings)
     words = rng.integers(0, 2**32, (seedings + 1, 50), dtype=np.uint32)
     words[:, :2] = 0, 2**32 - 1
     counts = rng.random(50) < 0.7
     counts[:2] = True
-    arguments = words[0], words[1:], counts, sites, colours
-    cells = token.table_cells(*arguments)
-    assert np.array_equal(cells, token.table_cells_reference(*arguments))
-    assert (cells[0, 0], cells[-1, 1]) == (1, sites * seedings * colours)
-    assert np.array_equal(cells > 0, np.broadcast_to(counts, cells.shape))
+    rows = Texts.of([np.zeros(length, np.int64) for length in (20, 0, 29, 1)])
+    coloured = token.Colouring(rows, words[0], words[1:], counts)
+    table = coloured.table(sites, colours)
+    assert np.array_equal(table, token.table_reference(coloured, sites, colours))
+    assert np.array_equal(coloured[2:3].table(sites, colours), table[2:3])
+    assert table[0, 0, 0, 0] > 0
+    assert table[0, -1, -1, -1] > 0
+
+    seeding, green = rng.integers(0, seedings, (4, sites)), rng.random((4, sites, colours)) < 0.5
+    scores, hits, units = coloured.tally(seeding, green)
+    expected = token.tally_reference(coloured, seeding, green)
+    assert np.array_equal(scores, expected[0], equal_nan=True)
+    assert (hits, units) == expected[1:]
 
 
 def test_salts_follow_the_context():
@@ -382,7 +390,8 @@ def test_every_instruction_set_gives_the_same_bits(isa):
         token.bias_colours(function, states, first, masks, 64, 1.5)
         core.bias_colours(prf, KEY, states, second, ALL_COLUMNS, masks, 64, 1.5, isa)
         assert np.array_equal(first, second)
-        read, counted, sites = function.read_sites(some)
+        read, counted = function.read(some, by_context=False)
+        sites = function.read_colours(some).sites
         mine, flags, places = np.empty_like(read), np.empty(30, np.uint8), np.empty_like(sites)
         core.read_texts(
             some.tokens, some.begin, some.end, prf, 0, 4, token.NO_SALT, KEY, False, mine, flags, places, isa
@@ -396,9 +405,6 @@ def test_every_instruction_set_gives_the_same_bits(isa):
             core.score_texts(*where, True, value, parameter, mine, units, totals, isa)
             assert np.array_equal(mine, expected.tokens, equal_nan=True)
             assert (units.tolist(), totals.tolist()) == (expected.units, expected.totals)
-        mine = np.empty((1, 30), np.int64)
-        core.table_cells(sites, 5, read[None], 2, flags, mine, isa)
-        assert np.array_equal(mine, token.table_cells(sites, read[None], counted, 32, 4))
         chosen = np.empty(1, np.int64)
         core.gumbel_columns(prf, KEY, states, logits, ALL_COLUMNS, chosen, isa)
         assert chosen == token.gumbel_columns(function, states, logits)
