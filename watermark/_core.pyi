@@ -100,7 +100,7 @@ def read_texts(
     isa: str = "",
 ) -> None: ...
 def colour_table(tokens: Any, begin: Any, end: Any, sites: Any, words: Any, counts: Any, table: Any) -> None: ...
-def tally_colours(
+def score_colours(
     tokens: Any,
     begin: Any,
     end: Any,
@@ -110,9 +110,8 @@ def tally_colours(
     seeding: Any,
     green: Any,
     scores: Any,
-    hits: Any,
-    units: Any,
 ) -> None: ...
+def tally_colours(table: Any, seeding: Any, green: Any, hits: Any, units: Any) -> None: ...
 def score_texts(
     tokens: Any,
     begin: Any,

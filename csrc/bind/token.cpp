@@ -374,6 +374,11 @@ struct Colouring {
   static int64_t upper(uint32_t word, int bits) { return bits ? static_cast<int64_t>(word >> (32 - bits)) : 0; }
 };
 
+void require_below(const View<const int64_t, 2>& seeding, int64_t seedings) {
+  for (int64_t i = 0; i < seeding.size(); ++i)
+    require(seeding.data[i] >= 0 && seeding.data[i] < seedings, "seeding must be one of those that there are");
+}
+
 void colour_table(py::handle tokens, py::handle begin, py::handle end, py::handle sites, py::handle words, py::handle counts,
                   py::handle table) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), sites_(sites, "sites"),
@@ -391,47 +396,59 @@ void colour_table(py::handle tokens, py::handle begin, py::handle end, py::handl
           ++out.data[i * size + (c.site(t) * seedings + s) * colours + c.colour(s, t)];
 }
 
-// Scores tokens that count by whether their colours are green (NaN for the others). Per text: how many are green, and how many
-// count at sites of so many green colours.
-void tally_colours(py::handle tokens, py::handle begin, py::handle end, py::handle sites, py::handle words, py::handle counts,
-                   py::handle seeding, py::handle green, py::handle scores, py::handle hits, py::handle units) {
+// Whether each token is green, NaN where it does not count.
+void score_colours(py::handle tokens, py::handle begin, py::handle end, py::handle sites, py::handle words, py::handle counts,
+                   py::handle seeding, py::handle green, py::handle scores) {
   const Tensor tokens_(tokens, "tokens"), begin_(begin, "begin"), end_(end, "end"), sites_(sites, "sites"),
       words_(words, "words"), counts_(counts, "counts"), seeding_(seeding, "seeding"), green_(green, "green"),
-      scores_(scores, "scores"), hits_(hits, "hits"), units_(units, "units");
+      scores_(scores, "scores");
   const auto g = green_.dense<const uint8_t, 3>();
   const auto s = seeding_.dense<const int64_t, 2>();
   const auto o = scores_.dense<float, 1>();
-  const auto h = hits_.dense<int64_t, 1>();
-  const auto n = units_.dense<int64_t, 2>();
   const int64_t rows = g.shape[0], places = g.shape[1], colours = g.shape[2];
   const Colouring c(tokens_, begin_, end_, sites_, words_, counts_, places, colours);
-  require(rows == c.texts.count() && s.shape[0] == rows && h.shape[0] == rows && n.shape[0] == rows,
-          "seeding, green, hits and units must have a row per text");
-  require(s.shape[1] == places && n.shape[1] == colours + 1 && o.shape[0] == c.texts.tokens.shape[0],
-          "seeding must hold one entry per site, units one more than there are colours, and scores one per token");
-  for (int64_t i = 0; i < s.size(); ++i) require(s.data[i] >= 0 && s.data[i] < c.seedings(), "seeding must be one of the rows of words");
+  require(rows == c.texts.count() && s.shape[0] == rows && s.shape[1] == places, "seeding and green must hold all texts and sites");
+  require(o.shape[0] == c.texts.tokens.shape[0], "scores must hold one entry per token");
+  require_below(s, c.seedings());
   py::gil_scoped_release release;
-  std::vector<int64_t> sizes(static_cast<size_t>(places));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t t = c.texts.begin.data[i]; t < c.texts.end.data[i]; ++t) {
+      const int64_t place = i * places + c.site(t);
+      o.data[t] = c.counts.data[t] ? g.data[place * colours + c.colour(s.data[place], t)] != 0 : __builtin_nanf("");
+    }
+}
+
+// How many units of a table are green, and how many are at sites of so many green colours.
+void tally_colours(py::handle table, py::handle seeding, py::handle green, py::handle hits, py::handle units) {
+  const Tensor table_(table, "table"), seeding_(seeding, "seeding"), green_(green, "green"), hits_(hits, "hits"),
+      units_(units, "units");
+  const auto cells = table_.dense<const int64_t, 4>();
+  const auto g = green_.dense<const uint8_t, 3>();
+  const auto s = seeding_.dense<const int64_t, 2>();
+  const auto h = hits_.dense<int64_t, 1>();
+  const auto n = units_.dense<int64_t, 2>();
+  const int64_t rows = g.shape[0], places = g.shape[1], colours = g.shape[2], seedings = cells.shape[2];
+  require(cells.shape[1] == places && cells.shape[3] == colours && (cells.shape[0] == 1 || cells.shape[0] == rows),
+          "table must hold all sites and colours, and one text or one per row");
+  require(s.shape[0] == rows && s.shape[1] == places && h.shape[0] == rows && n.shape[0] == rows && n.shape[1] == colours + 1,
+          "seeding, hits and units must have a row each, seeding all sites, and units one number more than colours");
+  require_below(s, seedings);
+  py::gil_scoped_release release;
   std::fill_n(n.data, n.size(), int64_t{0});
   for (int64_t i = 0; i < rows; ++i) {
-    const uint8_t* lists = g.data + i * places * colours;
+    int64_t found = 0;
     for (int64_t site = 0; site < places; ++site) {
-      int64_t size = 0;
-      for (int64_t colour = 0; colour < colours; ++colour) size += lists[site * colours + colour] != 0;
-      sizes[static_cast<size_t>(site)] = size;
-    }
-    h.data[i] = 0;
-    for (int64_t t = c.texts.begin.data[i]; t < c.texts.end.data[i]; ++t) {
-      if (!c.counts.data[t]) {
-        o.data[t] = __builtin_nanf("");
-        continue;
+      const int64_t at = ((cells.shape[0] == 1 ? 0 : i) * places + site) * seedings + s.data[i * places + site];
+      int64_t size = 0, all = 0;
+      for (int64_t colour = 0; colour < colours; ++colour) {
+        const int64_t is_green = g.data[(i * places + site) * colours + colour] != 0, count = cells.data[at * colours + colour];
+        size += is_green;
+        found += is_green * count;
+        all += count;
       }
-      const int64_t site = c.site(t);
-      const bool hit = lists[site * colours + c.colour(s.data[i * places + site], t)] != 0;
-      o.data[t] = hit;
-      h.data[i] += hit;
-      ++n.data[i * (colours + 1) + sizes[static_cast<size_t>(site)]];
+      n.data[i * (colours + 1) + size] += all;
     }
+    h.data[i] = found;
   }
 }
 
@@ -459,8 +476,9 @@ void bind_tokens(py::module_& m) {
   m.def("read_texts", &read_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), py::arg("salt"), key,
         py::arg("by_context"), words, counts, sites, isa);
   m.def("colour_table", &colour_table, tokens, begin, end, sites, words, counts, py::arg("table"));
-  m.def("tally_colours", &tally_colours, tokens, begin, end, sites, words, counts, py::arg("seeding"), py::arg("green"),
-        py::arg("scores"), py::arg("hits"), py::arg("units"));
+  const auto seeding = py::arg("seeding"), green = py::arg("green");
+  m.def("score_colours", &score_colours, tokens, begin, end, sites, words, counts, seeding, green, py::arg("scores"));
+  m.def("tally_colours", &tally_colours, py::arg("table"), seeding, green, py::arg("hits"), py::arg("units"));
   m.def("score_texts", &score_texts, tokens, begin, end, prf, py::arg("seeding"), py::arg("width"), key, py::arg("by_context"),
         py::arg("value"), py::arg("parameter"), py::arg("scores"), py::arg("units"), py::arg("totals"), isa);
 }

@@ -389,29 +389,43 @@ def test_sizes_of_colour_table(given, table):
 
 
 @pytest.mark.parametrize(
-    ("seeding", "green", "scores", "hits", "units"),
+    ("seeding", "green", "scores"),
+    [((2, 8), (2, 16, 4), 6), ((1, 16), (2, 16, 4), 6), ((2, 16), (1, 16, 4), 6), ((2, 16), (2, 16, 4), 5)],
+)
+def test_sizes_of_score_colours(seeding, green, scores):
+    with pytest.raises(ValueError, match="must"):
+        core.score_colours(
+            *coloured(), np.zeros(seeding, np.int64), np.zeros(green, np.uint8), np.zeros(scores, np.float32)
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "seeding", "green", "hits", "units"),
     [
-        ((2, 8), (2, 16, 4), 6, 2, (2, 5)),
-        ((1, 16), (2, 16, 4), 6, 2, (2, 5)),
-        ((2, 16), (1, 16, 4), 6, 2, (2, 5)),
-        ((2, 16), (2, 16, 3), 6, 2, (2, 4)),
-        ((2, 16), (2, 16, 4), 5, 2, (2, 5)),
-        ((2, 16), (2, 16, 4), 6, 1, (2, 5)),
-        ((2, 16), (2, 16, 4), 6, 2, (2, 4)),
+        ((3, 16, 2, 4), (2, 16), (2, 16, 4), 2, (2, 5)),
+        ((2, 8, 2, 4), (2, 16), (2, 16, 4), 2, (2, 5)),
+        ((2, 16, 2, 4), (2, 8), (2, 16, 4), 2, (2, 5)),
+        ((2, 16, 2, 4), (1, 16), (2, 16, 4), 2, (2, 5)),
+        ((2, 16, 2, 4), (2, 16), (2, 16, 3), 2, (2, 4)),
+        ((2, 16, 2, 4), (2, 16), (2, 16, 4), 1, (2, 5)),
+        ((2, 16, 2, 4), (2, 16), (2, 16, 4), 2, (2, 4)),
     ],
 )
-def test_sizes_of_tally_colours(seeding, green, scores, hits, units):
-    given = np.zeros(seeding, np.int64), np.zeros(green, np.uint8)
-    out = np.zeros(scores, np.float32), np.zeros(hits, np.int64), np.zeros(units, np.int64)
+def test_sizes_of_tally_colours(table, seeding, green, hits, units):
+    given = np.zeros(table, np.int64), np.zeros(seeding, np.int64), np.zeros(green, np.uint8)
     with pytest.raises(ValueError, match="must"):
-        core.tally_colours(*coloured(), *given, *out)
+        core.tally_colours(*given, np.zeros(hits, np.int64), np.zeros(units, np.int64))
 
 
 @pytest.mark.parametrize("bad", [-1, 2])
-def test_seedings_of_tally_colours(bad):
-    out = np.zeros(6, np.float32), np.zeros(2, np.int64), np.zeros((2, 5), np.int64)
+def test_seedings_of_colours(bad):
+    seeding, green = np.full((2, 16), bad), np.zeros((2, 16, 4), np.uint8)
     with pytest.raises(ValueError, match="seeding"):
-        core.tally_colours(*coloured(), np.full((2, 16), bad), np.zeros((2, 16, 4), np.uint8), *out)
+        core.score_colours(*coloured(), seeding, green, np.zeros(6, np.float32))
+    with pytest.raises(ValueError, match="seeding"):
+        core.tally_colours(
+            np.zeros((2, 16, 2, 4), np.int64), seeding, green, np.zeros(2, np.int64), np.zeros((2, 5), np.int64)
+        )
 
 
 @pytest.mark.parametrize(

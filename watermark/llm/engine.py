@@ -412,29 +412,33 @@ class Generation:
             return logits
         tokens, lengths = _contexts(context_ids, len(matrix))
         slots = self._lines(rows, len(matrix))
-        prompts: list[int] = []
+        scheme = self._scheme
         starts: list[int] = []
         ends: list[int] = []
+        fresh: list[tuple[Slot, int]] = []
         end = 0
-        for line, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
-            prompt = length if slot.prompt is None else slot.prompt
-            if prompt > length:
+        for slot, length in zip(slots, lengths, strict=True):
+            prompt = slot.prompt
+            if prompt is None:
+                prompt = length
+                fresh.append((slot, prompt))
+            elif prompt > length:
+                line = len(ends)
                 raise MediaError(f"the context of line {line} is shorter than its prompt: reset(row) starts a new text")
-            prompts.append(prompt)
-            starts.append(end if self._scheme.sees_prompt else end + prompt)
+            starts.append(end if scheme.sees_prompt else end + prompt)
             ends.append(end := end + length)
         contexts = Texts(tokens, np.array(starts), np.array(ends))
-        vocabulary = self._scheme.parameters.vocab_size
+        vocabulary = scheme.parameters.vocab_size
         listed = _candidates(candidates, matrix, vocabulary)
         padded = listed is ALL_COLUMNS and matrix.shape[1] > vocabulary
         work = matrix[:, :vocabulary] if padded else matrix
-        target = _workable(work, self._scheme.on_device)
-        self._scheme._mark(Step(contexts, slots, target, listed, self._noise))
+        target = _workable(work, scheme.on_device)
+        scheme._mark(Step(contexts, slots, target, listed, self._noise))
         if target is not work:
             work[:] = to_device(target, work) if is_cuda(work) and isinstance(target, np.ndarray) else target
-        if padded and self._scheme.samples:
+        if padded and scheme.samples:
             matrix[:, vocabulary:] = -np.inf
-        for slot, prompt in zip(slots, prompts, strict=True):
+        for slot, prompt in fresh:
             slot.prompt = prompt
         return logits
 

@@ -21,7 +21,7 @@ from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, TextScheme, TokenParameters, number, prf_name
 from watermark.llm.keys import function_key
 from watermark.ops import polar
-from watermark.ops.token import PRFS, SITE, Colouring, Function, Texts, bias_colours
+from watermark.ops.token import PRFS, SITE, Colouring, Function, Texts, bias_colours, tally
 from watermark.payload import SoftCode
 from watermark.stats import LN10, log_two_binomials_tail
 
@@ -181,17 +181,29 @@ class MultiBit(TextScheme):
         function, pad = tables
         coloured = function.read_colours(texts, self.seedings)
         at_once = max(1, _AT_ONCE // (self.sites * self.seedings * self.colours))
+        scores = np.empty(len(texts.tokens), np.float32)
         parts = [coloured[first : first + at_once] for first in range(0, len(texts), at_once)]
-        return [verdict for part in parts for verdict in self._verdicts_of(part, pad, key_id)]
+        return [verdict for part in parts for verdict in self._verdicts_of(part, pad, scores, key_id)]
 
-    def _verdicts_of(self, coloured: Colouring, pad: NDArray[np.uint8], key_id: str) -> Iterator[Detection]:
-        """The verdicts on some texts under one key, whose code words are hidden under this pad."""
+    def _verdicts_of(
+        self, coloured: Colouring, pad: NDArray[np.uint8], scores: NDArray[np.float32], key_id: str
+    ) -> Iterator[Detection]:
+        """The verdicts on some texts under one key.
+
+        Args:
+            coloured: The texts.
+            pad: What code words are hidden under.
+            scores: Takes what each token is worth: float32 of shape (tokens,).
+            key_id: Id of the key.
+        """
         lift = min(_REMAINS * self.parameters.delta, _MOST_LIFT)
         tables = coloured.table(self.sites, self.colours)
         soft = self._soft(tables, lift)
         np.negative(soft, out=soft, where=pad.view(np.bool_))
-        decoded = [self._decode(table, pad, row, lift) for table, row in zip(tables, soft, strict=True)]
-        scores, hits, units = coloured.tally(*self._green(np.array([found.word for found in decoded]) ^ pad))
+        decoded = [self._decode(table, row, pad, lift) for table, row in zip(tables, soft, strict=True)]
+        choice = self._green(np.array([found.word for found in decoded]) ^ pad)
+        coloured.score(*choice, scores)
+        hits, units = (counts.tolist() for counts in tally(tables, *choice))
         ends = zip(coloured.texts.begin.tolist(), coloured.texts.end.tolist(), strict=True)
         for found, green, counts, (first, last) in zip(decoded, hits, units, ends, strict=True):
             yield self._verdict(found, green, counts, scores[first:last], key_id)
@@ -238,14 +250,14 @@ class MultiBit(TextScheme):
         return math.log(2) + (self.frame.log_messages if holds else self.frame.size * math.log(2))
 
     def _decode(
-        self, table: NDArray[np.int64], pad: NDArray[np.uint8], soft: NDArray[np.float32], lift: float
+        self, table: NDArray[np.int64], soft: NDArray[np.float32], pad: NDArray[np.uint8], lift: float
     ) -> Decoded:
         """The most likely word on the list of a soft decoder; those whose checksum holds come first.
 
         Args:
             table: Units of each colour in a text: int64 of shape (sites, seedings, colours).
+            soft: Log-likelihood ratios of the symbols: float32 of shape (symbols,).
             pad: What code words are hidden under.
-            soft: Log-likelihood ratios of the word: float32 of shape (symbols,).
             lift: As of `_soft`.
         """
         payload, packed, words = None, *polar.decode(soft, self.code.information, 1 if self.frame.framed else _PATHS)
@@ -257,12 +269,8 @@ class MultiBit(TextScheme):
             confidence = np.full(self.frame.size, 0.5 if payload is None else 1.0, np.float32)
             return Decoded(payload, 1.0, confidence, words[0])
         # The decoder takes symbols one by one: words as a whole, with their green lists, know better.
-        seeding, green = self._green(words ^ pad)
-        units = table.reshape(-1, self.colours).take(np.arange(self.sites) * self.seedings + seeding, axis=0)
-        hits = (units * green).reshape(len(green), -1).sum(axis=1)
-        costs = np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
-        sizes = (green @ np.ones(self.colours, np.float32)).astype(np.intp)
-        likelihood = lift * hits - costs.take(sizes) @ table[:, 0].sum(axis=1)
+        hits, units = tally(table[None], *self._green(words ^ pad))
+        likelihood = lift * hits - units @ np.log1p(np.arange(self.colours + 1) / self.colours * math.expm1(lift))
         weights = np.exp(likelihood - likelihood.max())
         weights /= weights.sum()
         order = np.argsort(-weights, kind="stable").tolist()

@@ -105,28 +105,38 @@ class Colouring:
         core.colour_table(*self._given(), table)
         return table
 
-    def tally(
-        self, seeding: NDArray[np.int64], green: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], list[int], list[list[int]]]:
-        """What a choice of green colours is worth.
+    def score(self, seeding: NDArray[np.int64], green: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
+        """Says of each token whether it is green: 1 or 0, and NaN where it does not count.
 
         Args:
             seeding: Of each text and site: int64 of shape (texts, sites).
             green: Whether a colour is green: bool of shape (texts, sites, colours).
-
-        Returns:
-            Of each token 1 if it is green, else 0, and NaN where it does not count: float32 of shape (tokens,), only
-            filled where the texts are; how many are green in each text; and how many count, by the number of green
-            colours at their sites.
+            out: float32 of shape (tokens,).
         """
-        scores = np.empty(len(self.counts), np.float32)
-        hits, units = np.empty(len(green), np.int64), np.empty((len(green), green.shape[2] + 1), np.int64)
-        core.tally_colours(*self._given(), seeding, green.view(np.uint8), scores, hits, units)
-        return scores, hits.tolist(), units.tolist()
+        core.score_colours(*self._given(), seeding, green.view(np.uint8), out)
 
     def _given(self) -> tuple[Any, Any, Any, Any, Any, Any]:
         texts = self.texts
         return texts.tokens, texts.begin, texts.end, self.sites, self.words, self.counts.view(np.uint8)
+
+
+def tally(
+    table: NDArray[np.int64], seeding: NDArray[np.int64], green: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What choices of green colours come to.
+
+    Args:
+        table: As of `Colouring.table`: int64 of shape (choices | 1, sites, seedings, colours).
+        seeding: Of each site: int64 of shape (choices, sites).
+        green: Whether a colour is green: bool of shape (choices, sites, colours).
+
+    Returns:
+        How many units are green, int64 of shape (choices,); and how many there are at sites with so many green colours,
+        int64 of shape (choices, colours + 1).
+    """
+    hits, units = np.empty(len(green), np.int64), np.empty((len(green), green.shape[2] + 1), np.int64)
+    core.tally_colours(table, seeding, green.view(np.uint8), hits, units)
+    return hits, units
 
 
 class Value(IntEnum):
@@ -622,18 +632,12 @@ def table_reference(coloured: Colouring, sites: int, colours: int) -> NDArray[np
 
 
 def tally_reference(
-    coloured: Colouring, seeding: NDArray[np.int64], green: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], list[int], list[list[int]]]:
-    """`Colouring.tally` in NumPy, of texts that hold all tokens."""
-    texts = coloured.texts
-    row = np.repeat(np.arange(len(texts)), texts.end - texts.begin)
-    site = _upper(coloured.sites, green.shape[1])
-    colour = _upper(coloured.words, green.shape[2])[seeding[row, site], np.arange(len(row))]
-    scores = np.where(coloured.counts, green[row, site, colour], np.nan).astype(np.float32)
-    sizes = green.sum(axis=2)[row, site]
-    kinds = range(green.shape[2] + 1)
-    units = [[int((coloured.counts & (row == i) & (sizes == k)).sum()) for k in kinds] for i in range(len(texts))]
-    return scores, [int(np.nansum(scores[row == i])) for i in range(len(texts))], units
+    table: NDArray[np.int64], seeding: NDArray[np.int64], green: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`tally` in NumPy."""
+    units = np.take_along_axis(table, seeding[:, :, None, None], axis=2)[:, :, 0]
+    sizes = green.sum(axis=2, keepdims=True) == np.arange(green.shape[2] + 1)
+    return (units * green).sum(axis=(1, 2)), (units.sum(axis=2, keepdims=True) * sizes).sum(axis=1)
 
 
 def _upper(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:

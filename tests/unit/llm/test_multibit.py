@@ -190,7 +190,7 @@ def test_evidence_stays_finite(keys, name, delta):
     table[:, :, 0] = table.sum(axis=2).max() - table.sum(axis=2)  # as many units under each seeding
     soft = scheme._soft(table[None], 3.0)[0]
     assert np.isfinite(soft).all()
-    decoded = scheme._decode(table, scheme._tables[0][1], soft, 3.0)
+    decoded = scheme._decode(table, soft, scheme._tables[0][1], 3.0)
     assert 0 < decoded.weight <= 1
     if delta > 1:
         text = LANGUAGE.write(1, 200, scheme, b"ok", seed=1)[0]

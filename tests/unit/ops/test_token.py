@@ -193,10 +193,18 @@ def test_tables_and_tallies_of_colours(seedings, sites, colours):
     assert table[0, -1, -1, -1] > 0
 
     seeding, green = rng.integers(0, seedings, (4, sites)), rng.random((4, sites, colours)) < 0.5
-    scores, hits, units = coloured.tally(seeding, green)
-    expected = token.tally_reference(coloured, seeding, green)
-    assert np.array_equal(scores, expected[0], equal_nan=True)
-    assert (hits, units) == expected[1:]
+    hits, units = token.tally(table, seeding, green)
+    expected = token.tally_reference(table, seeding, green)
+    assert np.array_equal(hits, expected[0])
+    assert np.array_equal(units, expected[1])
+    assert np.array_equal(token.tally(table[2:3], seeding, green)[0][2], hits[2])
+
+    scores = np.empty(50, np.float32)
+    coloured.score(seeding, green, scores)
+    assert np.array_equal(np.isnan(scores), ~counts)
+    parts = [scores[first:last] for first, last in zip(rows.begin, rows.end, strict=True)]
+    assert [np.nansum(part) for part in parts] == hits.tolist()
+    assert scores[0] == green[0, 0, 0]
 
 
 def test_salts_follow_the_context():
