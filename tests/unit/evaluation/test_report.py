@@ -272,6 +272,9 @@ def test_a_failed_check_comes_first():
     assert any("alarm" in (a.get("class") or "") for _, a in found.elements)
     paper = report.markdown(summary)
     assert paper.index("✗ FAILED") < paper.index("✓ passed")
+    summary["audit"] += [{**summary["audit"][0], "passed": True} for _ in range(9)]
+    many = Reading(report.html(summary))
+    assert many.text.index("✗ FAILED") < many.text.index("What passed") < many.text.index("✓ passed")
     summary["audit"] = []
     assert "No checks were made" in Reading(report.html(summary)).text
 

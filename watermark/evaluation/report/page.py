@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from watermark.evaluation.report.tables import Column, Table
 
+_MOST_CHECKS = 8
 _MOST_PICTURE_BYTES = 3_000_000
 _ABOUT = ("date", "watermarking", "cpu")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,17 +74,21 @@ def _header(view: View, title: str, alarm: Markup) -> Markup:
 def _checks(view: View) -> Markup:
     heading, audit = tables.checks(view)
     failed = any(row["passed"] is False for row in audit)
-    items = (
+    items = [
         element("li", element("b", tables.state(row["passed"])), " ", element("b", row["check"]), f" {row['message']}",
                 class_={True: "passed", False: "failed", None: "untested"}[row["passed"]])
         for row in audit
-    )  # fmt: skip
+    ]  # fmt: skip
+    # Those that passed come last, and of many there is no need to read them.
+    shown = sum(row["passed"] is not True for row in audit) if len(audit) > _MOST_CHECKS else len(audit)
+    told, folded = [*items[:shown], *(element("li", text) for text in tables.limits(view))], items[shown:]
     kind = "alarm" if failed else "calm" if audit else ""
     return element(
         "section",
         element("h2", heading if audit else "No checks were made", id="checks"),
         element("p", "Do not rely on the figures below before this is explained.") if failed else "",
-        element("ul", *items, *(element("li", text) for text in tables.limits(view))),
+        element("ul", *told) if told else "",
+        element("details", element("summary", "What passed"), element("ul", *folded)) if folded else "",
         class_=f"checks {kind}".rstrip(), aria_labelledby="checks",
     )  # fmt: skip
 
