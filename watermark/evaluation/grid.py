@@ -143,8 +143,7 @@ class Plan:
 class Task(ABC):
     """What a process does at a time: numbers that say where in the plan it is.
 
-    Processes have the plan. A task has to stay small: a pipe holds 64 KiB of those that wait, and a full one would keep
-    a run that fails from ending.
+    Processes have the plan, with all items and attacks, so that nothing of these is sent again.
 
     Attributes:
         subject: Which of the plan's subjects.

@@ -21,7 +21,7 @@ from watermark.detection import MAX_LOG10_P_OF_PAYLOAD, Detection
 from watermark.llm.engine import CONTEXT_PRFS, SECURE_PRF, Step, TextScheme, TokenParameters, number, prf_name
 from watermark.llm.keys import function_key
 from watermark.ops import polar
-from watermark.ops.token import PRFS, SITE, Colouring, Function, Texts, bias_colours, tally
+from watermark.ops.token import PRFS, SITE, Colouring, Function, Texts, bias_colours, tally, upper
 from watermark.payload import SoftCode
 from watermark.stats import LN10, log_two_binomials_tail
 
@@ -169,7 +169,7 @@ class MultiBit(TextScheme):
     def _mark(self, step: Step) -> None:
         function: Function = self._tables[0][0]
         states = function.states(step.texts)
-        sites = _below(function.words(states, 1, np.array([[SITE]]))[:, 0], self.sites).tolist()
+        sites = upper(function.words(states, 1, np.array([[SITE]]))[:, 0], self.sites).tolist()
         plans = [slot.message for slot in step.slots]
         masks = np.array([mask[site] for (_, mask), site in zip(plans, sites, strict=True)], np.uint64)
         if self.seedings > 1:
@@ -295,8 +295,3 @@ def _agrees(table: NDArray[np.int64]) -> bool:
     n = int(units.sum())
     pairs, alike = (int(units @ units) - n) / 2, (int(cells @ cells) - n) / 2
     return bool(alike > pairs * chance + _MORE_ALIKE * math.sqrt(pairs * chance * (1 - chance)))
-
-
-def _below(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
-    """Words as uniform numbers below `count`, a power of two."""
-    return (words >> np.uint32(33 - count.bit_length()) if count > 1 else np.zeros_like(words)).astype(np.int64)

@@ -299,6 +299,11 @@ class Function:
         return words, counts
 
 
+def upper(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
+    """Words as uniform numbers below `count`, a power of two: their upper bits."""
+    return (words.astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+
+
 def within(tokens: NDArray[np.int64], vocabulary: int) -> bool:
     """Whether all tokens, int64 of shape (tokens,), are from 0 to `vocabulary` - 1."""
     return bool(core.tokens_within(tokens, vocabulary))
@@ -623,7 +628,7 @@ _REFERENCES: list[tuple[Any, Any]] = [
 def table_reference(coloured: Colouring, sites: int, colours: int) -> NDArray[np.int64]:
     """`Colouring.table` in NumPy."""
     texts, table = coloured.texts, np.zeros((len(coloured.texts), sites, len(coloured.words), colours), np.int64)
-    site, colour = _upper(coloured.sites, sites), _upper(coloured.words, colours)
+    site, colour = upper(coloured.sites, sites), upper(coloured.words, colours)
     for row, (first, last) in enumerate(zip(texts.begin, texts.end, strict=True)):
         own = first + np.flatnonzero(coloured.counts[first:last])
         for seeding in range(len(colour)):
@@ -638,10 +643,6 @@ def tally_reference(
     units = np.take_along_axis(table, seeding[:, :, None, None], axis=2)[:, :, 0]
     sizes = green.sum(axis=2, keepdims=True) == np.arange(green.shape[2] + 1)
     return (units * green).sum(axis=(1, 2)), (units.sum(axis=2, keepdims=True) * sizes).sum(axis=1)
-
-
-def _upper(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
-    return (words.astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
 
 
 def values_reference(words: NDArray[np.uint32], value: Value, parameter: int = 0) -> NDArray[np.float64]:
